@@ -1,0 +1,86 @@
+"""The store never believes a half-written result."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from pytest_collabcode.errors import StoreError
+from pytest_collabcode.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_torn_last_line_is_ignored_and_does_not_swallow_the_next(store):
+    journal = store.journal("scores", "d")
+    journal.append({"a": 1, "b": 2})
+    data = journal.path.read_bytes()
+    for cut in range(1, 12):
+        journal.path.write_bytes(data[:-cut])
+        assert journal.read() == ({"a": 1} if cut > 1 else {"a": 1, "b": 2})
+        journal.append({"c": 3})
+        assert journal.read()["c"] == 3
+
+
+@pytest.mark.parametrize("position", range(0, 40, 3))
+def test_a_flipped_byte_is_noticed(store, position):
+    journal = store.journal("scores", "d")
+    journal.append({"key": "value" * 10})
+    data = bytearray(journal.path.read_bytes())
+    data[position] ^= 1
+    journal.path.write_bytes(bytes(data))
+    assert journal.read() == {}
+
+
+def test_a_failed_publish_leaves_nothing_and_an_older_result_stays(store):
+    target = store.checkpoint("d")
+    with store.publish(target) as directory:
+        (directory / "x").write_text("old")
+    with pytest.raises(RuntimeError), store.publish(target) as directory:
+        (directory / "x").write_text("new")
+        raise RuntimeError
+    assert (target / "x").read_text() == "old"
+    assert list((store.root / "partial").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to imitate a full disk")
+def test_a_full_disk_is_one_sentence_naming_path_and_space(store):
+    journal = store.journal("scores", "d")
+    journal.path.symlink_to("/dev/full")
+    with pytest.raises(StoreError, match=r"cannot be written: No space left on device \([\d,]+ MB free\)"):
+        journal.append({"a": 1})
+
+
+def _append_for_ever(root, name):
+    journal = Store(root).journal("scores", "shared")
+    for i in range(100_000):
+        journal.append({f"{name}-{i}": "x" * 200})
+
+
+def test_two_writers_one_killed_lose_nothing_that_was_synced(store):
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_append_for_ever, args=(store.root, name)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    journal = store.journal("scores", "shared")
+    deadline = time.monotonic() + 20
+    while len(journal.read()) < 60 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(writers[0].pid, signal.SIGKILL)
+    before = journal.read()
+    journal.append({"after": 1})  # the lock of the killed writer does not block
+    time.sleep(0.1)
+    writers[1].kill()
+    for writer in writers:
+        writer.join()
+    after = journal.read()
+    assert before.items() <= after.items() and after["after"] == 1
+    for name in "ab":
+        numbers = sorted(int(k.split("-")[1]) for k in after if k.startswith(f"{name}-"))
+        assert numbers == list(range(len(numbers)))
