@@ -1,0 +1,1 @@
+"""Documents in: sources, curation, de-duplication, split, functions and plants of a consortium."""
