@@ -1,0 +1,1 @@
+"""Thresholds and verdicts: the only road to the exit code."""

@@ -1,0 +1,143 @@
+"""Baselines: what was accepted before, problem by problem, so that a drop is judged on pairs.
+
+An unpaired difference on 164 problems needs 15 points to show; a paired one far fewer. A baseline is one JSON file,
+made from a report by `collabcode accept` and committed.
+Not covered: comparison across different signatures (other prompts, sampling or corpus): refused, with the key named.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.intervals import bootstrap, mcnemar, quantile_interval
+from pytest_collabcode.records import Item, Measurement, Signature
+
+SCHEMA = 1
+MAY_DIFFER = ("weights", "torch")  # what a new release changes; everything else must be as it was
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDrop:
+    """How much worse than the baseline, over the problems both have."""
+
+    value: float = math.nan  # points, or the relative worsening of an exponential metric
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    detail: str = ""
+    problem: str = ""  # why the two cannot be compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """Accepted measurements by subject and key."""
+
+    path: Path
+    measurements: Mapping[str, Mapping[str, Any]]  # "subject|name|cell" -> {"items": {...}, "signature": [...]}
+
+    def drop(self, measurement: Measurement, *, confidence: float = 0.95) -> PairedDrop | None:
+        """Return the paired drop of a measurement, or None if the baseline does not know it.
+
+        Args:
+            measurement: with items.
+            confidence: of each bound taken alone.
+        Returns:
+            The drop in the direction of worse; `problem` says why two measurements cannot be compared.
+        """
+        accepted = self.measurements.get(baseline_key(measurement))
+        if accepted is None:
+            return None
+        difference = _signature_difference([(k, v) for k, v in accepted["signature"]], measurement.signature)
+        if difference:
+            return PairedDrop(problem=difference)
+        before: dict[str, list[float]] = accepted["items"]
+        now = {item.key: item for item in measurement.items}
+        if set(before) != set(now):
+            missing = len(set(before) ^ set(now))
+            return PairedDrop(problem=f"{missing} problems stand on one side only")
+        return paired_drop(before, now, measurement, confidence=confidence)
+
+
+def baseline_key(measurement: Measurement) -> str:
+    """Return the key of a measurement in a baseline.
+
+    Example:
+        >>> baseline_key(Measurement(name="pass@1", subject="s", value=0.0))
+        's|pass@1|'
+    """
+    return f"{measurement.subject}|{measurement.name}|{measurement.cell}"
+
+
+def paired_drop(
+    before: Mapping[str, list[float]], now: Mapping[str, Item], measurement: Measurement, *, confidence: float
+) -> PairedDrop:
+    """Compare item by item.
+
+    Args:
+        before: accepted [value, weight] by key.
+        now: measured items by key; the same keys.
+        measurement: gives direction and form.
+        confidence: of each bound taken alone.
+    Example:
+        >>> m = Measurement(name="pass@1", subject="s", value=0.5)
+        >>> d = paired_drop({"a": [1, 1], "b": [1, 1]}, {"a": Item(key="a", value=1), "b": Item(key="b", value=0)},
+        ...     m, confidence=0.95)
+        >>> d.value, d.n
+        (0.5, 2)
+    """
+    sign = 1.0 if measurement.higher_is_better else -1.0
+    keys = sorted(before)
+    items = [Item(key=k, value=sign * (before[k][0] - now[k].value), weight=now[k].weight) for k in keys]
+    mean = sum(i.value for i in items) / sum(i.weight for i in items)
+    low, high = quantile_interval(bootstrap(items), confidence=confidence)
+    if measurement.exponential:
+        mean, low, high = (math.expm1(x) for x in (mean, low, high))
+    return PairedDrop(value=mean, low=low, high=high, n=len(keys), detail=_discordant(items))
+
+
+def load_baseline(path: Path) -> Baseline:
+    """Read a baseline file.
+
+    Raises:
+        ConfigurationError: not a baseline of this schema; the message says how to make one.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if table["schema"] != SCHEMA:
+            raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
+        measurements = {key: dict(value) for key, value in table["measurements"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigurationError(
+            f"--collabcode-baseline={path}: not a baseline ({error}); make one with: collabcode accept REPORT.json"
+        ) from error
+    return Baseline(path=path, measurements=measurements)
+
+
+def baseline_entry(measurement: Measurement) -> dict[str, Any]:
+    """Return what a baseline keeps of a measurement."""
+    return {
+        "value": measurement.value,
+        "signature": [list(pair) for pair in measurement.signature],
+        "items": {item.key: [item.value, item.weight] for item in measurement.items},
+    }
+
+
+def _discordant(items: list[Item]) -> str:
+    if not all(i.value in (-1.0, 0.0, 1.0) and i.weight == 1.0 for i in items):
+        return ""
+    worse, better = sum(i.value > 0 for i in items), sum(i.value < 0 for i in items)
+    return f", {worse} lost, {better} gained, McNemar p = {mcnemar(worse, better):.3g}"
+
+
+def _signature_difference(accepted: list[tuple[str, str]], signature: Signature) -> str:
+    before, now = dict(accepted), dict(signature)
+    for key in sorted(set(before) | set(now)):
+        if key not in MAY_DIFFER and before.get(key) != now.get(key):
+            return f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
+    return ""

@@ -1,0 +1,81 @@
+"""The metrics that thresholds may name: their family, range and direction.
+
+A metric of an organization's own suite is declared in its thresholds file (`own_metrics = ["acme.score"]`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """What a thresholds file may ask of a metric."""
+
+    pattern: str  # regular expression over the whole name
+    example: str  # shown in error messages
+    family: str  # "effectiveness", "memorization" or "throughput"
+    lowest: float = 0.0
+    highest: float = float("inf")
+    counted: bool = False  # hits among prompts: the number of prompts limits what can be certified
+
+
+CATALOGUE = (
+    Metric(pattern=r"pass@[1-9]\d*", example="pass@1", family="effectiveness", highest=1.0),
+    Metric(pattern=r"bleu\.sacrebleu", example="bleu.sacrebleu", family="effectiveness", highest=100.0),
+    Metric(pattern=r"bleu4\.codexglue", example="bleu4.codexglue", family="effectiveness", highest=100.0),
+    Metric(pattern=r"exact_match", example="exact_match", family="effectiveness", highest=1.0),
+    Metric(pattern=r"edit_similarity", example="edit_similarity", family="effectiveness", highest=1.0),
+    Metric(pattern=r"mrr@pool=\d+", example="mrr@pool=200", family="effectiveness", highest=1.0),
+    Metric(pattern=r"mrr_over_chance@pool=\d+", example="mrr_over_chance@pool=200", family="effectiveness"),
+    Metric(pattern=r"perplexity", example="perplexity", family="effectiveness", lowest=1.0),
+    Metric(pattern=r"bits_per_byte", example="bits_per_byte", family="effectiveness"),
+    Metric(pattern=r"perplexity_gain_over_unigram", example="perplexity_gain_over_unigram", family="effectiveness"),
+    Metric(pattern=r"perplexity_relative", example="perplexity_relative", family="effectiveness"),
+    Metric(
+        pattern=r"memorization_ratio", example="memorization_ratio", family="memorization", highest=1.0, counted=True
+    ),
+    Metric(
+        pattern=r"cross_organization_clone_ratio",
+        example="cross_organization_clone_ratio",
+        family="memorization",
+        highest=1.0,
+        counted=True,
+    ),
+    Metric(
+        pattern=r"memorization_lift", example="memorization_lift", family="memorization", lowest=-1.0, highest=1.0
+    ),
+    Metric(pattern=r"distinct_clones", example="distinct_clones", family="memorization"),
+    Metric(pattern=r"clone_lines", example="clone_lines", family="memorization"),
+    Metric(pattern=r"training_speedup", example="training_speedup", family="throughput"),
+    Metric(pattern=r"generation_speedup", example="generation_speedup", family="throughput"),
+    Metric(pattern=r"training_throughput", example="training_throughput", family="throughput"),
+    Metric(pattern=r"generation_throughput", example="generation_throughput", family="throughput"),
+    Metric(
+        pattern=r"fraction_of_measured_peak", example="fraction_of_measured_peak", family="throughput", highest=1.0
+    ),
+    Metric(pattern=r"peak_memory", example="peak_memory", family="throughput"),
+)
+
+
+def metric(name: str) -> Metric | None:
+    """Return the catalogue's entry of a metric name, or None.
+
+    Example:
+        >>> metric("pass@10").family
+        'effectiveness'
+        >>> metric("pass@0") is None
+        True
+    """
+    return next((m for m in CATALOGUE if re.fullmatch(m.pattern, name)), None)
+
+
+def metric_names() -> list[str]:
+    """Return one example name of every metric.
+
+    Example:
+        >>> "memorization_ratio" in metric_names()
+        True
+    """
+    return [m.example for m in CATALOGUE]

@@ -1,0 +1,65 @@
+"""Proposals: a thresholds file for a subject that none judged yet, written from its own measurements.
+
+Every proposed bound stands a stated margin outside the measured interval, so that the same subject measured again
+passes and a worse one does not. Nobody is judged by another subject's numbers.
+Not covered: metrics whose interval leaves no room for a bound that can fail; they are listed as comments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pytest_collabcode.gate.catalogue import metric
+from pytest_collabcode.intervals import interval_of
+from pytest_collabcode.records import Measurement
+
+MARGIN = 0.1
+
+
+def propose(measurements: Sequence[Measurement], *, subject: str, consortium: str) -> str:
+    """Return a TOML thresholds file for one subject.
+
+    Args:
+        measurements: of this subject.
+        subject: its name.
+        consortium: that the measurements were made against.
+    Example:
+        >>> m = Measurement(name="pass@1", subject="s", value=0.5, count=50, n=100)
+        >>> print(propose([m], subject="s", consortium="demo").split("[[threshold]]")[1].strip())
+        # measured 0.5, one-sided 95 % bounds 0.414 to 0.586; margin 10 % of the lower bound
+        id = "pass@1"
+        metric = "pass@1"
+        subjects = ["s"]
+        at_least = 0.372
+    """
+    blocks = [
+        f"# Proposed from one run of {subject}; read every number before you commit to it.",
+        f'schema = 1\nconsortium = "{consortium}"',
+    ]
+    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _block(measurement: Measurement, subject: str) -> str:
+    low, high = interval_of(measurement)
+    known = metric(measurement.name)
+    ceiling = not measurement.higher_is_better
+    edge = high * (1 + MARGIN) if ceiling else low * (1 - MARGIN)
+    name = " ".join(part for part in (measurement.name, measurement.cell) if part)
+    measured = f"measured {measurement.value:.3g}, one-sided 95 % bounds {low:.3g} to {high:.3g}"
+    if known is None or not known.lowest < edge < known.highest or known.family == "throughput":
+        return f"# {name}: {measured}; no bound proposed"
+    which = "upper" if ceiling else "lower"
+    lines = [
+        "[[threshold]]",
+        f"# {measured}; margin {MARGIN * 100:.0f} % of the {which} bound",
+        f'id = "{name}"',
+        f'metric = "{measurement.name}"',
+        f'subjects = ["{subject}"]',
+    ]
+    for key in ("prompt_organization", "source_organization", "stratum"):
+        value = getattr(measurement, key)
+        if value:
+            lines.append(f'{key} = "{value}"')
+    lines.append(f"{'at_most' if ceiling else 'at_least'} = {edge:.3g}")
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The nouns of the house: frozen records that every room passes to the next.
+
+Not here: behaviour. A record knows how to name itself and nothing else.
+"""
+
+from pytest_collabcode.records.code import (
+    Corpus,
+    Document,
+    Function,
+    Organization,
+    Plant,
+    Problem,
+)
+from pytest_collabcode.records.models import (
+    Backend,
+    Checkpoint,
+    Execution,
+    Generation,
+    Outcome,
+    PromptConventions,
+    Recipe,
+    Sampling,
+    TextScore,
+)
+from pytest_collabcode.records.verdicts import (
+    Clone,
+    Fragment,
+    Item,
+    Measurement,
+    Ruling,
+    Signature,
+    Threshold,
+    Verdict,
+    bound_text,
+    format_value,
+)
+
+__all__ = [
+    "Backend",
+    "Checkpoint",
+    "Clone",
+    "Corpus",
+    "Document",
+    "Execution",
+    "Fragment",
+    "Function",
+    "Generation",
+    "Item",
+    "Measurement",
+    "Organization",
+    "Outcome",
+    "Plant",
+    "Problem",
+    "PromptConventions",
+    "Recipe",
+    "Ruling",
+    "Sampling",
+    "Signature",
+    "TextScore",
+    "Threshold",
+    "Verdict",
+    "bound_text",
+    "format_value",
+]

@@ -1,0 +1,1 @@
+"""Verdicts out: terminal table, JSON, Markdown."""

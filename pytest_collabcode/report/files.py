@@ -1,0 +1,143 @@
+"""Report files: JSON for machines and baselines, Markdown for a step summary.
+
+Not covered: SARIF and HTML. Code of a training document is never written, only organization, path and lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_collabcode import __version__
+from pytest_collabcode.errors import ConfigurationError, StoreError
+from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key
+from pytest_collabcode.records import Measurement, Verdict, bound_text, format_value
+from pytest_collabcode.report.plain import measurement_from_plain, measurement_to_plain, verdict_to_plain
+
+MARKDOWN_BYTES = 64_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one run measured and how it was judged."""
+
+    green: bool
+    partial: bool
+    measurements: tuple[Measurement, ...]
+    verdicts: tuple[Verdict, ...]
+    environment: tuple[tuple[str, str], ...]  # versions, device, profile, seed, corpus digest
+
+
+def write_report(report: Report, kind: str, path: Path) -> None:
+    """Write a report as "json" or "markdown".
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    text = _json(report) if kind == "json" else markdown(report)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"--collabcode-report={kind}:{path} cannot be written: {error.strerror}") from error
+
+
+def markdown(report: Report) -> str:
+    """Return a compact Markdown table of the verdicts, at most 64 kB.
+
+    Example:
+        >>> report = Report(green=True, partial=False, measurements=(), verdicts=(), environment=())
+        >>> print(markdown(report).split("\\n")[0])
+        ## collabcode: green
+    """
+    head = "green" if report.green else "red"
+    rows = ["| outcome | threshold | subject | metric | value | interval | bound |", "|---|---|---|---|---|---|---|"]
+    for verdict in sorted(report.verdicts, key=lambda v: not v.blocks):
+        rows.append(_markdown_row(verdict))
+    text = f"## collabcode: {head}{' (partial run)' if report.partial else ''}\n\n" + "\n".join(rows) + "\n"
+    return text.encode()[:MARKDOWN_BYTES].decode(errors="ignore")
+
+
+def accept(report_path: Path, baseline_path: Path) -> list[str]:
+    """Make or update a baseline from a JSON report.
+
+    Args:
+        report_path: written with --collabcode-report=json:PATH.
+        baseline_path: written; other subjects' entries stay.
+    Returns:
+        One line per entry that was added or changed.
+    Raises:
+        ConfigurationError: the report cannot be read, or is of a partial run or has failing verdicts.
+        StoreError: the baseline cannot be written.
+    """
+    report = _read_json(report_path, "report")
+    if report.get("partial"):
+        raise ConfigurationError(f"{report_path} is of a PARTIAL run; accept the report of a whole one")
+    entries = {}
+    if baseline_path.exists():
+        entries = _read_json(baseline_path, "baseline")["measurements"]
+    changes = []
+    for plain in report["measurements"]:
+        measurement = measurement_from_plain(plain)
+        if not measurement.items:
+            continue
+        key, entry = baseline_key(measurement), baseline_entry(measurement)
+        if entries.get(key) != entry:
+            before = entries[key]["value"] if key in entries else None
+            old = "new" if before is None else f"was {before:.4g}"
+            changes.append(f"{key} = {measurement.value:.4g} ({old})")
+        entries[key] = entry
+    text = json.dumps({"schema": SCHEMA, "measurements": dict(sorted(entries.items()))}, indent=0)
+    try:
+        baseline_path.parent.mkdir(parents=True, exist_ok=True)
+        baseline_path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"{baseline_path} cannot be written: {error.strerror}") from error
+    return changes
+
+
+def _read_json(path: Path, what: str) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if table["schema"] != SCHEMA:
+            raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
+        table["measurements"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} is not a {what} of collabcode: {error}; reports come from --collabcode-report=json:PATH"
+        ) from error
+    return table
+
+
+def _json(report: Report) -> str:
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "version": __version__,
+            "green": report.green,
+            "partial": report.partial,
+            "environment": dict(report.environment),
+            "verdicts": [{**verdict_to_plain(v), "line": v.line(), "blocks": v.blocks} for v in report.verdicts],
+            "measurements": _distinct(report.measurements),
+        },
+        indent=1,
+    )
+
+
+def _distinct(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:
+    return [measurement_to_plain(m) for m in {baseline_key(m): m for m in measurements}.values()]
+
+
+def _markdown_row(verdict: Verdict) -> str:
+    measurement = verdict.measurement
+    if measurement is None:
+        cells = [verdict.threshold.metric, "", verdict.reason]
+    else:
+        low, high = (format_value(x, "") for x in (verdict.low or 0.0, verdict.high or 0.0))
+        name = f"{measurement.name} {measurement.cell}".strip()
+        cells = [name, format_value(measurement.value, measurement.unit), f"{low} to {high}"]
+    row = [str(verdict.outcome), verdict.threshold.id, verdict.subject, *cells, bound_text(verdict.threshold)]
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

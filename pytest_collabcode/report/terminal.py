@@ -1,0 +1,109 @@
+"""The end of a run on the terminal: one line per verdict, blocking ones last, then what it all means.
+
+Not covered: code. Clones are named by organization, path, lines and fingerprint.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pytest_collabcode.records import Clone, Measurement, Ruling, Verdict, format_value
+
+MAX_EVIDENCE = 10
+
+
+class Outcome(Protocol):
+    """What a finished run knows."""
+
+    measurements: list[Measurement]
+    verdicts: list[Verdict]
+    proposals: list[str]
+    narrowed: bool
+    green: bool
+
+
+def summarize(terminal: Any, outcome: Outcome) -> None:
+    """Write verdicts, evidence of the blocking ones, and the final line through pytest's terminal reporter.
+
+    Args:
+        terminal: pytest's TerminalReporter.
+        outcome: of the run.
+    """
+    terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
+    for measurement in outcome.measurements:
+        if not _is_judged(measurement, outcome.verdicts):
+            terminal.write_line(measured_line(measurement))
+    for verdict in sorted(outcome.verdicts, key=lambda v: v.blocks):
+        colour = {"red": True} if verdict.blocks else {"green": verdict.outcome is Ruling.PASS}
+        terminal.write_line(verdict.line(), **colour)
+        if verdict.blocks:
+            for line in evidence_lines(verdict):
+                terminal.write_line(line)
+    for text in outcome.proposals:
+        terminal.write_line(text, red=True)
+    terminal.write_line(final_line(outcome), bold=True, red=not outcome.green, green=outcome.green)
+
+
+def measured_line(measurement: Measurement) -> str:
+    """Return the line of a measurement that no threshold judged.
+
+    Example:
+        >>> measured_line(Measurement(name="pass@1", subject="s", value=0.25))
+        'measured   pass@1 = 0.25 [s]'
+    """
+    name = " ".join(part for part in (measurement.name, measurement.cell) if part)
+    count = "" if measurement.count is None else f" ({measurement.count}/{measurement.n})"
+    control = ""
+    if measurement.control is not None:
+        control = f"; control {format_value(measurement.control.value, measurement.control.unit)}"
+    value = format_value(measurement.value, measurement.unit)
+    return f"measured   {name} = {value}{count}{control} [{measurement.subject}]"
+
+
+def evidence_lines(verdict: Verdict) -> list[str]:
+    """Return where the lines of a verdict's clones stand, or which problems failed; never code.
+
+    Example:
+        >>> from pytest_collabcode.records import Threshold
+        >>> m = Measurement(name="pass@1", subject="s", value=0.0, evidence=("HumanEval/0", "HumanEval/1"))
+        >>> evidence_lines(Verdict(threshold=Threshold(id="a", metric="pass@1", source="t.toml:3"),
+        ...     outcome=Ruling.FAIL, subject="s", measurement=m))
+        ['  HumanEval/0', '  HumanEval/1', '  by t.toml:3']
+    """
+    evidence = verdict.measurement.evidence if verdict.measurement else ()
+    lines = []
+    for piece in evidence[:MAX_EVIDENCE]:
+        if isinstance(piece, Clone):
+            planted = ", planted" if piece.planted else ""
+            lines.append(
+                f"  {piece.training}: {piece.significant_lines} lines, fingerprint {piece.fingerprint}{planted}, "
+                f"in the completion of {piece.generated}"
+            )
+        else:
+            lines.append(f"  {piece}")
+    if len(evidence) > MAX_EVIDENCE:
+        lines.append(f"  and {len(evidence) - MAX_EVIDENCE} more (all in the JSON report)")
+    if verdict.threshold.source:
+        lines.append(f"  by {verdict.threshold.source}")
+    return lines
+
+
+def final_line(outcome: Outcome) -> str:
+    """Return the one line that says what the run means."""
+    blocking = sum(v.blocks for v in outcome.verdicts)
+    count = len(outcome.verdicts)
+    if outcome.narrowed:
+        state = "all that were selected passed" if outcome.green else f"{blocking} of {count} block"
+        return f"collabcode: PARTIAL: {count} verdicts, {state}; this is not a release verdict"
+    if outcome.green:
+        return f"collabcode: GREEN: {count} verdicts, none blocks"
+    return f"collabcode: RED: {blocking} of {count} verdicts block" + ("; see above" if count else "")
+
+
+def _is_judged(measurement: Measurement, verdicts: list[Verdict]) -> bool:
+    return any(
+        v.measurement is not None
+        and (v.subject, v.measurement.name, v.measurement.cell)
+        == (measurement.subject, measurement.name, measurement.cell)
+        for v in verdicts
+    )

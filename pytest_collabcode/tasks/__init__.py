@@ -1,0 +1,1 @@
+"""Problems in, measurements out, the model behind Backend."""
