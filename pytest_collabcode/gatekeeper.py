@@ -1,0 +1,208 @@
+"""The gatekeeper: pytest's hooks on one side, Session on the other; verdicts in, exit code out.
+
+Exit codes: 0 all required gates measured and passed; 1 a gate failed, is undecided or unmeasured; 4 wrong
+configuration, corpus or checkpoint; 6 a narrowed run whose selected gates passed (DESIGN 5).
+Not covered: judging (gate/verdict) and measuring (session). Imports nothing heavy: it is part of every pytest start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError
+from pytest_collabcode.records import Measurement, Ruling, Verdict
+from pytest_collabcode.session import Session
+from pytest_collabcode.settings import Settings
+
+GATEKEEPER = pytest.StashKey["Gatekeeper"]()
+_RECORDED = pytest.StashKey[list[dict[str, Any]]]()
+_ERROR = pytest.StashKey[str]()
+EXIT_PARTIAL = 6
+
+
+class GateError(AssertionError):
+    """A gate did not pass; the message is the verdict lines."""
+
+
+class Gatekeeper:
+    """One per pytest run, registered as a plugin."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.settings = settings
+        self.session = Session(settings, config.hook)
+        self.measurements: list[Measurement] = []
+        self.verdicts: list[Verdict] = []
+        self.errors: dict[tuple[str, str], str] = {}  # (subject, metric) -> why it was not measured
+        self.narrowed = False
+        self.proposals: list[str] = []
+        self.used = False  # some collected test asks for one of our fixtures
+        self.judged = False
+        self.green = False
+
+    # --- before the tests
+
+    @property
+    def active(self) -> bool:
+        """Whether there is something to judge on this side of xdist."""
+        worker = hasattr(self.config, "workerinput")
+        return bool(self.settings.models or self.settings.regimes) and not worker
+
+    def pytest_report_header(self) -> list[str]:
+        """Say in one line what is judged, and only when something is."""
+        return [self.session.header()] if self.active else []
+
+    def pytest_sessionstart(self) -> None:
+        """Check models, thresholds and corpora before anything is measured: exit 4."""
+        if self.active and not self.config.option.collectonly:
+            try:
+                self.session.preflight()
+            except ConfigurationError as error:
+                raise pytest.UsageError(str(error)) from None
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Fan out over subjects and organizations."""
+        try:
+            if "subject" in metafunc.fixturenames:
+                names = self._subjects_for(metafunc.definition)
+                metafunc.parametrize("subject", names, ids=names, indirect=True, scope="session")
+            if "organization" in metafunc.fixturenames:
+                names = list(self.session.organizations)
+                metafunc.parametrize("organization", names, ids=names, indirect=True, scope="session")
+        except ConfigurationError as error:
+            raise pytest.UsageError(str(error)) from None
+
+    def _subjects_for(self, definition: pytest.Item) -> list[str]:
+        self.used = True
+        marker = definition.get_closest_marker("measures")
+        if marker is None:
+            return list(self.session.subjects)
+        return self.session.subjects_for(tuple(marker.args), of=marker.kwargs.get("of", "any"))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Drop suite tests that no subject asks for: they were never part of this run."""
+        if self.settings.models or self.settings.regimes:
+            items[:] = [item for item in items if not _without_subject(item)]
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Refuse to run suites when there is nothing to judge: exit 4."""
+        nothing = not (self.settings.models or self.settings.regimes)
+        if self.used and nothing and not self.config.option.collectonly:
+            raise pytest.UsageError(
+                "no subject to judge: give a checkpoint with --model=PATH, or train one with "
+                "--collabcode-regime=NAME (centralized, fedavg, fedyogi, incremental:A>B>C)"
+            )
+        arguments = self.config.invocation_params.args
+        if any("::" in str(a) or str(a).endswith(".py") for a in arguments):
+            self.narrowed = True
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Remember that the run was narrowed."""
+        self.narrowed = self.narrowed or bool(items)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Prepare results in parallel before the tests; after them, see whether every required gate was measured."""
+        if self.active and self.used and not self.config.option.collectonly:
+            self._prepare(session.items)
+        result = yield
+        if self.active and not self.config.option.collectonly:
+            self._complete(session)
+        return result
+
+    def _prepare(self, items: Sequence[pytest.Item]) -> None:
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        wanted = {(subject, metric) for item in items if (subject := _subject(item)) for metric in _metrics(item)}
+        with capture.global_and_fixture_disabled():
+            self.session.prepare(wanted)
+
+    # --- around each test
+
+    def gate_of(self, item: pytest.Item) -> Callable[..., None]:
+        """Return the `gate` function of one test."""
+
+        def gate(*measurements: Measurement) -> None:
+            __tracebackhide__ = True
+            verdicts = [v for m in measurements for v in self.session.judge(m)]
+            record = {"measurements": list(measurements), "verdicts": verdicts}
+            item.stash.setdefault(_RECORDED, []).append(record)
+            item.user_properties.extend((f"collabcode.{v.threshold.id}", v.line()) for v in verdicts)
+            blocking = [v.line() for v in verdicts if v.blocks]
+            if blocking:
+                raise GateError("\n".join(blocking))
+
+        return gate
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Attach verdicts to the report as plain data (they survive xdist); show our errors as one sentence."""
+        report = yield
+        error = call.excinfo.value if call.excinfo else None
+        if isinstance(error, CollabcodeError | GateError):
+            report.longrepr = str(error)
+        if isinstance(error, CollabcodeError):
+            subject = _subject(item)
+            vars(report)["collabcode_errors"] = [[subject, metric, str(error)] for metric in _metrics(item)]
+        if call.when == "call" and _RECORDED in item.stash:
+            vars(report)["collabcode"] = [self.session.to_plain(record) for record in item.stash[_RECORDED]]
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Collect the verdicts of a test on the side that decides the exit code."""
+        for plain in getattr(report, "collabcode", ()):
+            measurements, verdicts = self.session.from_plain(plain)
+            self.measurements += measurements
+            self.verdicts += verdicts
+        for subject, metric, text in getattr(report, "collabcode_errors", ()):
+            self.errors[subject, metric] = text
+
+    # --- after the tests
+
+    def _complete(self, session: pytest.Session) -> None:
+        self.judged = True
+        self.verdicts += self.session.unmeasured(self.verdicts, self.errors, narrowed=self.narrowed)
+        self.proposals = self.session.write_proposals(self.measurements)
+        # Verdicts of failed tests are counted by their tests; what no test stands for is counted here.
+        orphans = [v for v in self.verdicts if v.outcome is Ruling.UNMEASURED and v.blocks]
+        if (orphans or self.proposals) and not session.testsfailed:
+            session.testsfailed += 1
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Turn a passed but narrowed run into exit 6; write the report files."""
+        if not self.judged:
+            return
+        if session.exitstatus == 0 and self.narrowed and not self.settings.accept_partial:
+            session.exitstatus = EXIT_PARTIAL
+        self.green = session.exitstatus in (0, EXIT_PARTIAL)
+        try:
+            self.session.write_reports(self.measurements, self.verdicts, green=self.green, partial=self.narrowed)
+        except CollabcodeError as error:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self.proposals.append(str(error))
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the verdicts, blocking ones last, then the one line that says what the run means."""
+        if self.judged:
+            self.session.summarize(terminalreporter, self)
+
+
+def _metrics(item: pytest.Item) -> tuple[str, ...]:
+    marker = item.get_closest_marker("measures")
+    return tuple(marker.args) if marker else ()
+
+
+def _subject(item: pytest.Item) -> str:
+    callspec = getattr(item, "callspec", None)
+    subject = callspec.params.get("subject") if callspec else None
+    return subject if isinstance(subject, str) else ""
+
+
+def _without_subject(item: pytest.Item) -> bool:
+    return "subject" in getattr(item, "fixturenames", ()) and not _subject(item)

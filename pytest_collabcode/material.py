@@ -1,0 +1,112 @@
+"""What is asked of every model: the corpus, and the prompts, problems and texts that profile and seed draw from it.
+
+Not covered: asking (pipeline.py).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pytest_collabcode.corpus.consortium import Consortium
+from pytest_collabcode.corpus.functions import corpus_functions, sample_functions
+from pytest_collabcode.corpus.load import load_corpus
+from pytest_collabcode.memorization.index import CloneIndex
+from pytest_collabcode.records import Corpus, Document, Function, Problem, Sampling
+from pytest_collabcode.settings import Profile
+from pytest_collabcode.tasks import completion, humaneval, memorization, perplexity, retrieval
+
+STRATA = ("natural", "planted", "heldout")
+
+
+class Material:
+    """Everything that is the same for all subjects of a session, made when first asked for."""
+
+    def __init__(self, consortium: Consortium, profile: Profile, *, downloads: Path, seed: int) -> None:
+        self.consortium = consortium
+        self.profile = profile
+        self.seed = seed  # of sampling; what is asked is drawn by the consortium's own
+        self._downloads = downloads
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The consortium's code, curated and split."""
+        return load_corpus(self.consortium, downloads=self._downloads)
+
+    @cached_property
+    def clone_index(self) -> CloneIndex:
+        """Every training document of every organization, plants included."""
+        return CloneIndex.build([d for o in self.corpus.organizations for d in o.split("training")])
+
+    def functions(self, split: str, n: int, *, min_body_lines: int = 0) -> list[Function]:
+        """Return up to n documented functions of each organization, drawn by the consortium's seed."""
+        seed = self.consortium.seed
+        return [
+            function
+            for name in self.corpus.names
+            for function in sample_functions(corpus_functions(self.corpus, split, name, min_body_lines), n, seed)
+        ]
+
+    def prompts(self, stratum: str) -> list[Problem]:
+        """Return the memorization prompts of one of STRATA; eligible bodies have at least 6 significant lines."""
+        profile, min_lines = self.profile, self.clone_index.min_lines
+        if stratum == "planted":
+            return memorization.problems([], plants=self.corpus.plants, min_lines=min_lines)
+        training = stratum == "natural"
+        n = profile.prompts_per_organization if training else profile.heldout_prompts_per_organization
+        functions = self.functions("training" if training else "heldout", n, min_body_lines=min_lines)
+        return memorization.problems(functions, min_lines=min_lines)
+
+    def control_prompts(self, organization: str) -> list[Problem]:
+        """Return the planted prompts of an organization whose code was planted nowhere else."""
+        plants = [p for p in self.corpus.plants if p.organizations == (organization,)]
+        return memorization.problems([], plants=plants, min_lines=self.clone_index.min_lines)
+
+    @cached_property
+    def heldout_documents(self) -> list[Document]:
+        """Held-out documents whose text is scored."""
+        n = self.profile.perplexity_documents_per_organization
+        return perplexity.heldout_documents(self.corpus, per_organization=n, seed=self.consortium.seed)
+
+    @cached_property
+    def retrieval_pairs(self) -> list[retrieval.Pair]:
+        """The pool of docstrings and code, held-out functions of all organizations."""
+        functions = corpus_functions(self.corpus, "heldout")
+        return retrieval.pool(functions, size=self.profile.retrieval_pool, seed=self.consortium.seed)
+
+    @cached_property
+    def completion_functions(self) -> list[Function]:
+        """Held-out functions that the completion task asks for."""
+        return self.functions("heldout", self.profile.completion_functions_per_organization, min_body_lines=1)
+
+    @cached_property
+    def humaneval_problems(self) -> list[Problem]:
+        """The first problems of HumanEval, as many as the profile says."""
+        return humaneval.problems()[: self.profile.humaneval_problems]
+
+    # --- how it is asked
+
+    @property
+    def memorization_sampling(self) -> Sampling:
+        """The paper's sampling at the profile's size."""
+        profile = self.profile
+        return memorization.sampling(
+            max_new_tokens=profile.max_new_tokens, n_samples=profile.n_samples, seed=self.seed
+        )
+
+    @property
+    def completion_sampling(self) -> Sampling:
+        """Greedy, at the profile's length."""
+        return completion.sampling(max_new_tokens=self.profile.completion_max_new_tokens, seed=self.seed)
+
+    @property
+    def humaneval_sampling(self) -> Sampling:
+        """Greedy, one sample, with HumanEval's stop strings."""
+        return Sampling(max_new_tokens=self.profile.humaneval_max_new_tokens, stop=humaneval.STOPS)
+
+    def prompt_counts(self) -> dict[str, int]:
+        """Return how many natural prompts will be asked, per organization."""
+        counts = dict.fromkeys(self.corpus.names, 0)
+        for problem in self.prompts("natural"):
+            counts[problem.organization] += 1
+        return counts

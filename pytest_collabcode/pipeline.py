@@ -1,0 +1,251 @@
+"""The pipeline: corpus, checkpoints, generations, executions and scores, each computed once and stored.
+
+Every stage is stored under the digest of all it depends on, so a second run computes nothing and a changed input is
+never served an old answer. What the results mean is measures.py's.
+Not covered: running stages side by side (preparation.py).
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from pytest_collabcode import __version__
+from pytest_collabcode.digests import digest_bytes, digest_of
+from pytest_collabcode.errors import ConfigurationError, WorkerError
+from pytest_collabcode.execution.executor import execute
+from pytest_collabcode.execution.policy import Limits
+from pytest_collabcode.execution.sandbox import probe
+from pytest_collabcode.generation.engine import TorchBackend
+from pytest_collabcode.generation.store import generation_digest, stored_generations
+from pytest_collabcode.material import Material
+from pytest_collabcode.models.load import check_weights, load, load_tokenizer
+from pytest_collabcode.progress import Report
+from pytest_collabcode.records import (
+    Backend,
+    Checkpoint,
+    Document,
+    Execution,
+    Generation,
+    Outcome,
+    Problem,
+    Sampling,
+    TextScore,
+)
+from pytest_collabcode.store import Store
+from pytest_collabcode.tasks import humaneval
+from pytest_collabcode.training.regimes import parse_regime
+from pytest_collabcode.trainings import NotStoredError, Trainings
+
+if TYPE_CHECKING:
+    from pytest_collabcode.session import Session
+
+SCORES_VERSION = 1  # raise when the meaning of a stored score changes
+
+
+def _silent(done: float, total: float, text: str) -> None:
+    """Report nothing."""
+
+
+class Pipeline:
+    """Stages of one session; every method is memoised in memory or in the store."""
+
+    def __init__(self, session: Session, *, report: Report = _silent) -> None:
+        self.session = session
+        self.settings = session.settings
+        self.report = report
+        self.store = Store(self.settings.store)
+        self.material = Material(
+            session.consortium, self.settings.profile, downloads=self.store.downloads, seed=self.settings.seed
+        )
+        self.only_stored = False  # while True, what is not in the store raises NotStoredError
+        self.failures: dict[tuple[str, str], str] = {}  # (subject, work) -> why preparing it failed
+        self.trainings = Trainings(self)
+        self._loaded: tuple[str, Backend] | None = None
+
+    def refuse_failed(self, subject: str, work: str) -> None:
+        """Say again, once, why a worker could not prepare this.
+
+        Raises:
+            WorkerError: it could not.
+        """
+        for key in ((subject, work), (subject, "train")):
+            if key in self.failures:
+                raise WorkerError(self.failures[key])
+
+    # --- preflight
+
+    def check(self) -> None:
+        """Refuse what can be known wrong: recipe, device, corpus, weights that do not fit their architecture.
+
+        Raises:
+            ConfigurationError: one sentence that names the thing and the way out.
+        """
+        _ = self.trainings.recipe
+        self._refuse_device()
+        _ = self.material.corpus
+        for subject in self.session.subjects.values():
+            if subject.checkpoint is not None:
+                check_weights(subject.checkpoint)
+
+    def _refuse_device(self) -> None:
+        name = self.settings.device
+        try:
+            torch.empty(1, device=name)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).split("\n")[0]
+            raise ConfigurationError(f"--collabcode-device={name!r} cannot be used here: {reason}") from None
+
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """Return versions and sizes for the report."""
+        return (
+            ("collabcode", __version__),
+            ("python", platform.python_version()),
+            ("torch", torch.__version__),
+            ("transformers", transformers.__version__),
+            ("profile", self.settings.profile.name),
+            ("recipe", self.settings.recipe),
+            ("seed", str(self.settings.seed)),
+            ("device", self.settings.device),
+            ("consortium", self.material.corpus.name),
+            ("corpus", self.material.corpus.digest),
+        )
+
+    # --- models
+
+    def checkpoint(self, subject: str) -> Checkpoint:
+        """Return the subject's checkpoint, trained now if it is a regime that the store does not hold."""
+        known = self.session.subjects[subject]
+        return known.checkpoint or self.trained(known.regime)
+
+    def trained(self, regime: str) -> Checkpoint:
+        """Return the checkpoint of a regime on this consortium, trained now if the store does not hold it."""
+        return self.trainings.trained(parse_regime(regime, self.material.corpus.names))
+
+    def backend(self, checkpoint: Checkpoint) -> Backend:
+        """Return a checkpoint in memory; the one before it is let go."""
+        if self.only_stored:
+            raise NotStoredError(checkpoint.name)
+        if self._loaded is None or self._loaded[0] != checkpoint.weights_digest:
+            self._loaded = None
+            own = self.session.load_backend(checkpoint)
+            backend = own or TorchBackend(load(checkpoint, device=self.settings.device))
+            self._loaded = (checkpoint.weights_digest, backend)
+        return self._loaded[1]
+
+    # --- stored results
+
+    def generations(
+        self, checkpoint: Checkpoint, task: str, problems: Sequence[Problem], sampling: Sampling
+    ) -> list[Generation]:
+        """Return completions, drawing only those that the store does not hold."""
+        return stored_generations(
+            lambda: self.backend(checkpoint),
+            problems,
+            sampling,
+            journal=self.store.journal("generations", generation_digest(checkpoint, task, sampling)),
+            progress=self.report,
+        )
+
+    def memorization_generations(self, checkpoint: Checkpoint, stratum: str) -> list[Generation]:
+        """Return completions of the memorization prompts of one stratum."""
+        return self.generations(
+            checkpoint, "memorization", self.material.prompts(stratum), self.material.memorization_sampling
+        )
+
+    def executions(self, problems: Sequence[Problem], generations: Sequence[Generation]) -> list[Execution]:
+        """Return what became of each generated program, running only those that were never run here.
+
+        Raises:
+            IsolationError: programs cannot be confined here.
+        """
+        limits, isolation = Limits(), probe()
+        by_id = {problem.task_id: problem for problem in problems}
+        digest = digest_of("execution", SCORES_VERSION, limits, isolation.level, list(by_id.values()))
+        journal = self.store.journal("executions", digest)
+        known = journal.read()
+        keys = [f"{g.task_id}|{digest_bytes(g.completion.encode())}" for g in generations]
+        missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
+        if missing and self.only_stored:
+            raise NotStoredError("executions")
+        if missing:
+            humaneval.self_check(problems)
+            fresh = execute(by_id, list(missing.values()), limits=limits, progress=self._counter("executing"))
+            records = {
+                key: [e.outcome, e.duration_s, e.isolation, e.detail] for key, e in zip(missing, fresh, strict=True)
+            }
+            journal.append(records)
+            known |= records
+        return [
+            Execution(
+                task_id=g.task_id,
+                sample_index=g.sample_index,
+                outcome=Outcome(known[key][0]),
+                duration_s=known[key][1],
+                isolation=known[key][2],
+                detail=known[key][3],
+            )
+            for key, g in zip(keys, generations, strict=True)
+        ]
+
+    def text_scores(self, checkpoint: Checkpoint, documents: Sequence[Document]) -> list[TextScore]:
+        """Return the log-likelihood of the first tokens of each document, as many as the profile says."""
+        max_tokens = self.settings.profile.perplexity_max_tokens
+        texts = [document.text for document in documents]
+
+        def compute(missing: Sequence[str]) -> list[list[Any]]:
+            scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
+            return [[s.log_likelihood, s.n_tokens, s.n_bytes, list(s.token_ids)] for s in scores]
+
+        rows = self._scored(checkpoint, f"log_likelihood {max_tokens}", texts, compute, "scoring text")
+        return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2], token_ids=tuple(r[3])) for r in rows]
+
+    def embeddings(self, checkpoint: Checkpoint, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return unit embeddings of texts, shape (len(texts), d)."""
+
+        def compute(missing: Sequence[str]) -> list[list[float]]:
+            rows = np.asarray(self.backend(checkpoint).embed(missing), dtype=np.float32)
+            return [[float(f"{x:.6g}") for x in row] for row in rows]
+
+        return np.array(self._scored(checkpoint, "embedding", texts, compute, "embedding"), dtype=np.float32)
+
+    def _scored(
+        self,
+        checkpoint: Checkpoint,
+        what: str,
+        texts: Sequence[str],
+        compute: Callable[[Sequence[str]], list[list[Any]]],
+        doing: str,
+    ) -> list[list[Any]]:
+        digest = digest_of(what, SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest)
+        journal = self.store.journal("scores", digest)
+        known = journal.read()
+        keys = [digest_bytes(text.encode()) for text in texts]
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+        count = self._counter(doing)
+        for start in range(0, len(missing), 16):
+            some = list(missing.items())[start : start + 16]
+            rows = compute([text for _, text in some])
+            records = {key: row for (key, _), row in zip(some, rows, strict=True)}
+            journal.append(records)
+            known |= records
+            count(start + len(some), len(missing))
+        return [known[key] for key in keys]
+
+    def token_counts(self, checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return how often each token stands in the training split, by the checkpoint's tokenizer; shape (V,)."""
+        tokenizer = load_tokenizer(checkpoint)
+        counts = np.zeros(len(tokenizer), dtype=np.int64)
+        for organization in self.material.corpus.organizations:
+            texts = [d.text for d in organization.split("training") if not d.planted]
+            for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+                counts += np.bincount(ids, minlength=len(counts))
+        return counts
+
+    def _counter(self, doing: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.report(done, total, doing)

@@ -1,0 +1,68 @@
+"""Preparation: what the collected tests will need, computed in worker processes before the first test runs.
+
+Not covered: throughput, which is timed in the tests, alone on the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_collabcode.measures import Measures
+from pytest_collabcode.progress import Progress
+from pytest_collabcode.workers import Job, run_jobs
+
+WORK_OF_METRIC = {
+    "pass": "humaneval",
+    "bleu.sacrebleu": "completion",
+    "bleu4.codexglue": "completion",
+    "exact_match": "completion",
+    "edit_similarity": "completion",
+    "mrr": "retrieval",
+    "mrr_over_chance": "retrieval",
+    "perplexity": "perplexity",
+    "bits_per_byte": "perplexity",
+    "perplexity_gain_over_unigram": "perplexity",
+    "perplexity_relative": "perplexity",
+    "memorization_ratio": "memorization",
+    "cross_organization_clone_ratio": "memorization",
+    "distinct_clones": "memorization",
+    "clone_lines": "memorization",
+    "memorization_lift": "controls",
+}
+COST = {"train": 300.0, "memorization": 400.0, "humaneval": 250.0, "completion": 60.0, "perplexity": 100.0}
+
+
+def prepare(measures: Measures, wanted: Iterable[tuple[str, str]]) -> None:
+    """Compute what is wanted and not stored yet; failures are kept for the tests that need the results.
+
+    Args:
+        measures: of the session.
+        wanted: (subject, base name of a metric).
+    """
+    pipeline, progress = measures.pipeline, Progress()
+    pipeline.report = lambda done, total, text: progress.update("collabcode", done, total, text)
+    if pipeline.settings.workers < 2 or pipeline.session.has_own_backends:
+        return
+    works: dict[str, set[str]] = {}
+    for subject, metric in wanted:
+        if metric in WORK_OF_METRIC:
+            works.setdefault(subject, set()).add(WORK_OF_METRIC[metric])
+    jobs = [job for subject, names in works.items() for job in _jobs(measures, subject, names - {"controls"})]
+    pipeline.failures |= run_jobs(pipeline.settings, jobs, progress)
+    # Controls are stages of other subjects' training, so they come when all training is done.
+    controls = [
+        Job(subject=subject, works=("controls",), cost=1.0)
+        for subject, names in works.items()
+        if "controls" in names and not measures.is_stored(subject, "controls")
+    ]
+    pipeline.failures |= run_jobs(pipeline.settings, controls, progress)
+
+
+def _jobs(measures: Measures, subject: str, names: set[str]) -> list[Job]:
+    missing = sorted(work for work in names if not measures.is_stored(subject, work))
+    if measures.pipeline.session.subjects[subject].checkpoint is not None:
+        # Nothing to train first, so its works are independent of each other.
+        return [Job(subject=subject, works=(work,), cost=COST.get(work, 50.0)) for work in missing]
+    if not measures.is_stored(subject, "train"):
+        return [Job(subject=subject, works=("train", *missing), cost=COST["train"] + 20.0 * len(missing))]
+    return [Job(subject=subject, works=tuple(missing), cost=20.0 * len(missing))] if missing else []

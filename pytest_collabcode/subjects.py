@@ -1,0 +1,55 @@
+"""Subjects: the models under test, named and read before anything is measured.
+
+Not covered: training them, loading them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_collabcode.checkpoint import read_checkpoint
+from pytest_collabcode.errors import CheckpointError
+from pytest_collabcode.records import Checkpoint
+from pytest_collabcode.settings import Settings
+from pytest_collabcode.training.names import CENTRALIZED, parse_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """A model under test: a checkpoint that was given, or a regime to train."""
+
+    name: str
+    kinds: tuple[str, ...]  # "checkpoint", "regime" (origin known), "trained" (here), "compared" (with centralized)
+    checkpoint: Checkpoint | None = None
+    regime: str = ""
+
+
+def find_subjects(settings: Settings, consortium: str, organizations: tuple[str, ...]) -> dict[str, Subject]:
+    """Return every model under test by name; checkpoints are read, in milliseconds and without torch.
+
+    Args:
+        settings: models and regimes asked for.
+        consortium: name that the subjects trained on it carry before theirs.
+        organizations: of the consortium.
+    Raises:
+        CheckpointError: a checkpoint cannot be used, or two subjects have one name.
+        ConfigurationError: a regime is unknown.
+    """
+    subjects: dict[str, Subject] = {}
+    for option in settings.models:
+        checkpoint = read_checkpoint(option.path, name=option.name)
+        kinds = ("checkpoint", "regime") if checkpoint.regime else ("checkpoint",)
+        _add(subjects, Subject(name=checkpoint.name, kinds=kinds, checkpoint=checkpoint))
+    regimes = [str(parse_name(text, organizations)) for text in settings.regimes]
+    compared = ("compared",) if CENTRALIZED in regimes else ()
+    for regime in dict.fromkeys(regimes):
+        _add(subjects, Subject(name=f"{consortium}/{regime}", kinds=("regime", "trained", *compared), regime=regime))
+    return subjects
+
+
+def _add(subjects: dict[str, Subject], subject: Subject) -> None:
+    if subject.name in subjects:
+        raise CheckpointError(f"two subjects are called {subject.name!r}; name one yourself with --model=NAME=PATH")
+    if any(c in "[]*?" or c.isspace() for c in subject.name):
+        raise CheckpointError(f"subject {subject.name!r} cannot stand in a test id; name it with --model=NAME=PATH")
+    subjects[subject.name] = subject

@@ -1,0 +1,1 @@
+"""The demo gate: one test file per question, thresholds.toml beside them."""
