@@ -19,7 +19,7 @@ from pytest_collabcode import __version__
 from pytest_collabcode.digests import digest_bytes, digest_of
 from pytest_collabcode.errors import ConfigurationError, WorkerError
 from pytest_collabcode.execution.executor import execute
-from pytest_collabcode.execution.policy import Limits
+from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import probe
 from pytest_collabcode.generation.engine import TorchBackend
 from pytest_collabcode.generation.store import generation_digest, stored_generations
@@ -45,6 +45,8 @@ from pytest_collabcode.trainings import NotStoredError, Trainings
 if TYPE_CHECKING:
     from pytest_collabcode.session import Session
 
+EXECUTED_AT_ONCE = 40  # programs between two writes to the store
+SCORED_AT_ONCE = 16
 SCORES_VERSION = 1  # raise when the meaning of a stored score changes
 
 
@@ -148,7 +150,7 @@ class Pipeline:
             lambda: self.backend(checkpoint),
             problems,
             sampling,
-            journal=self.store.journal("generations", generation_digest(checkpoint, task, sampling)),
+            journal=self.store.journal("generations", generation_digest(checkpoint, self._on_device(task), sampling)),
             progress=self.report,
         )
 
@@ -164,23 +166,24 @@ class Pipeline:
         Raises:
             IsolationError: programs cannot be confined here.
         """
-        limits, isolation = Limits(), probe()
         by_id = {problem.task_id: problem for problem in problems}
-        digest = digest_of("execution", SCORES_VERSION, limits, isolation.level, list(by_id.values()))
+        python = platform.python_version()
+        digest = digest_of("execution", SCORES_VERSION, DEFAULT_LIMITS, probe().level, python, list(by_id.values()))
         journal = self.store.journal("executions", digest)
         known = journal.read()
-        keys = [f"{g.task_id}|{digest_bytes(g.completion.encode())}" for g in generations]
+        keys = [f"{g.task_id}|{digest_of(g.completion)}" for g in generations]
         missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
         if missing and self.only_stored:
             raise NotStoredError("executions")
         if missing:
             humaneval.self_check(problems)
-            fresh = execute(by_id, list(missing.values()), limits=limits, progress=self._counter("executing"))
-            records = {
-                key: [e.outcome, e.duration_s, e.isolation, e.detail] for key, e in zip(missing, fresh, strict=True)
-            }
+        for start in range(0, len(missing), EXECUTED_AT_ONCE):
+            some = list(missing)[start : start + EXECUTED_AT_ONCE]
+            fresh = execute(by_id, [missing[key] for key in some])
+            records = {k: [e.outcome, e.duration_s, e.isolation, e.detail] for k, e in zip(some, fresh, strict=True)}
             journal.append(records)
             known |= records
+            self.report(start + len(some), len(missing), "executing")
         return [
             Execution(
                 task_id=g.task_id,
@@ -222,14 +225,16 @@ class Pipeline:
         compute: Callable[[Sequence[str]], list[list[Any]]],
         doing: str,
     ) -> list[list[Any]]:
-        digest = digest_of(what, SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest)
+        digest = digest_of(
+            self._on_device(what), SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest
+        )
         journal = self.store.journal("scores", digest)
         known = journal.read()
         keys = [digest_bytes(text.encode()) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         count = self._counter(doing)
-        for start in range(0, len(missing), 16):
-            some = list(missing.items())[start : start + 16]
+        for start in range(0, len(missing), SCORED_AT_ONCE):
+            some = list(missing.items())[start : start + SCORED_AT_ONCE]
             rows = compute([text for _, text in some])
             records = {key: row for (key, _), row in zip(some, rows, strict=True)}
             journal.append(records)
@@ -246,6 +251,10 @@ class Pipeline:
             for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
                 counts += np.bincount(ids, minlength=len(counts))
         return counts
+
+    def _on_device(self, what: str) -> str:
+        # Another kind of device rounds otherwise: its texts and scores are kept apart.
+        return f"{what} {self.settings.device.partition(':')[0]}"
 
     def _counter(self, doing: str) -> Callable[[int, int], None]:
         return lambda done, total: self.report(done, total, doing)

@@ -32,17 +32,15 @@ def pass_at_k(
         subject: the model under test.
         signature: how the completions were got.
     Returns:
-        Measurement "pass@k", a ratio in [0, 1], with one item per problem; with a single sample each and k = 1 also
-        count and n, for the exact interval. Evidence: the problems that no sample solved.
+        Measurement "pass@k", one item per problem; with a single sample each and k = 1 also count and n, for the
+        exact interval. Evidence: the problems that no sample solved.
     Raises:
         EmptyMeasurementError: there are no problems.
         ValueError: lengths differ, k < 1, c is not in 0..n, or a problem has fewer than k samples (never skipped).
     Example:
-        >>> round(pass_at_k(["a", "b"], [2, 2], [1, 2], k=1, subject="m").value, 2)
-        0.75
         >>> measurement = pass_at_k(["a", "b"], [1, 1], [1, 0], k=1, subject="m")
-        >>> measurement.count, measurement.n, measurement.evidence
-        (1, 2, ('b',))
+        >>> measurement.value, measurement.count, measurement.n, measurement.evidence
+        (0.5, 1, 2, ('b',))
 
     Source: Chen et al. 2021, eq. 1, in exact integer arithmetic.
     """

@@ -1,0 +1,1 @@
+"""Generated programs run here and nowhere else, inside kernel isolation."""

@@ -1,0 +1,94 @@
+"""The generated program's side: runs it in a sandbox of its own and answers calls with plain data.
+
+Nothing here is trusted once the program has started: what this side sends is only ever data to the judge, and no
+verdict is made here. Runs inside the sandbox: imports the standard library and this room's `wire` and `confine` only.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.wire import BrokenWireError, Channel, NotPlainError, TooLargeError, decode, encode
+
+
+def main() -> None:
+    """Serve one program: the job on standard input, calls and answers on the two pipes named in argv."""
+    reader, writer = (int(number) for number in sys.argv[1:])
+    job = json.load(sys.stdin.buffer)
+    confine(job["limits"])
+    channel = Channel(reader, writer, limit_bytes=job["limits"]["output_bytes"])
+    channel.send("ready")
+    channel.receive()  # the clock runs from here
+    try:
+        function = load(job["program"], job["entry_point"])
+    except BaseException as error:  # SystemExit and KeyboardInterrupt are answers too
+        _send(channel, {"raised": builtin_names(error)})
+        os._exit(1)
+    _send(channel, {"loaded": True})
+    while True:
+        try:
+            request = channel.receive()
+        except (EOFError, BrokenWireError):
+            os._exit(0)
+        _send(channel, answer(function, request))
+
+
+def load(program: str, entry_point: str) -> Callable[..., Any]:
+    """Run a program as a module of its own and return the function it was asked for.
+
+    Example:
+        >>> load("def f(x):\\n    return x + 1\\n", "f")(1)
+        2
+    """
+    module = ModuleType("candidate")
+    sys.modules["candidate"] = module  # dataclasses and typing look modules up by name
+    exec(compile(program, "<program>", "exec", dont_inherit=True), module.__dict__)
+    if entry_point not in module.__dict__:
+        raise NameError(entry_point)
+    function: Callable[..., Any] = module.__dict__[entry_point]
+    return function
+
+
+def answer(function: Callable[..., Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """Call the function as the judge asked and return what becomes of it, as plain data.
+
+    Example:
+        >>> answer(sorted, {"args": ["tuple", [["list", [2, 1]]]], "kwargs": ["dict", []]})["result"]
+        ['list', [1, 2]]
+    """
+    args, kwargs = decode(request["args"]), decode(request["kwargs"])
+    try:
+        result = function(*args, **kwargs)
+        return {"result": encode(result), "args": encode(args), "kwargs": encode(kwargs)}
+    except NotPlainError:
+        return {"fault": "not plain"}
+    except TooLargeError:
+        return {"fault": "too large"}
+    except BaseException as error:
+        return {"raised": builtin_names(error)}
+
+
+def builtin_names(error: BaseException) -> list[str]:
+    """Return the builtin exception classes an exception belongs to, nearest first.
+
+    Example:
+        >>> builtin_names(ZeroDivisionError())[:2]
+        ['ZeroDivisionError', 'ArithmeticError']
+    """
+    return [kind.__name__ for kind in type(error).__mro__ if getattr(builtins, kind.__name__, None) is kind]
+
+
+def _send(channel: Channel, message: Mapping[str, Any]) -> None:
+    try:
+        channel.send(message)
+    except TooLargeError:
+        channel.send({"fault": "too large"})
+    except MemoryError:
+        channel.send({"raised": ["MemoryError"]})

@@ -1,0 +1,237 @@
+"""The judge's side: runs a problem's test in a sandbox of its own and calls the generated program through a proxy.
+
+Only this side writes verdicts, on a pipe that the program's process does not hold. Helper functions of the prompt
+that the test uses are this side's own copy. A fault of the program is remembered even when the test swallows the
+exception. Runs inside the sandbox: imports the standard library and this room's `wire` and `confine` only.
+Not covered: tests that look at anything but the entry point's answers (attributes, printed text, identity).
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import CodeType, TracebackType
+from typing import Any, NoReturn
+
+from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.wire import (
+    BrokenWireError,
+    Channel,
+    NotPlainError,
+    TooLargeError,
+    decode,
+    encode,
+    update_in_place,
+)
+
+Ruling = tuple[str, str]
+"""Outcome and detail; the outcome "gone" is settled outside, from the program's exit status."""
+
+
+class ProgramError(Exception):
+    """The program did something that no honest answer can follow."""
+
+
+class Proxy:
+    """The generated function as the test sees it."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.fault: Ruling | None = None
+        self.raised: BaseException | None = None  # the last exception that came from the program
+        self.n_calls = 0
+        self._channel = channel
+
+    def load(self) -> None:
+        """Wait until the program's module has been run."""
+        self._receive("while the program was loaded")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the program; arguments it changed in place are changed here as well."""
+        if self.fault is not None:
+            raise ProgramError
+        self.n_calls += 1
+        try:
+            request = {"args": encode(args), "kwargs": encode(kwargs)}
+            self._channel.send(request)
+        except NotPlainError:
+            self._fail("internal_error", "the test passes an argument that cannot cross to the program")
+        except TooLargeError:  # no test has such arguments of its own, so the program's answers are in them
+            self._fail("failed", "the answer is too large to be passed on")
+        except OSError:
+            self._fail("gone", "")
+        reply = self._receive("by the program")
+        try:
+            for key, own in (("args", args), ("kwargs", kwargs)):
+                if reply[key] != request[key]:
+                    update_in_place(own, decode(reply[key]))
+            return decode(reply["result"])
+        except (KeyError, BrokenWireError):
+            self._fail("tampered", "the program forged an answer")
+
+    def _receive(self, when: str) -> dict[str, Any]:
+        try:
+            reply = self._channel.receive()
+        except EOFError:
+            self._fail("gone", "")
+        except BrokenWireError:
+            self._fail("tampered", "the program wrote on the judge's wire")
+        if not isinstance(reply, dict):
+            self._fail("tampered", "the program forged an answer")
+        if "raised" in reply:
+            self._raise(reply["raised"], when)
+        if "fault" in reply:
+            large = reply["fault"] == "too large"
+            self._fail("failed", "the answer is too large" if large else "the answer is not plain data")
+        return reply
+
+    def _raise(self, names: object, when: str) -> None:
+        kinds = find_exceptions(names)
+        if not kinds:
+            self._fail("tampered", "the program forged an exception")
+        name = kinds[0].__name__
+        if issubclass(kinds[0], MemoryError):
+            self._fail("out_of_memory", f"{name} raised {when}")
+        if not issubclass(kinds[0], Exception):  # SystemExit and its like end the program, never the judge
+            self._fail("failed", f"{name} raised {when}")
+        self.raised = make_exception(kinds)
+        raise self.raised
+
+    def _fail(self, outcome: str, detail: str) -> NoReturn:
+        self.fault = self.fault or (outcome, detail)
+        raise ProgramError
+
+
+def find_exceptions(names: object) -> list[type[BaseException]]:
+    """Return the builtin exception classes of these names; none when the names are not what a program's side sends.
+
+    Example:
+        >>> find_exceptions(["ValueError", "print"]), find_exceptions("ValueError"), find_exceptions([[]])
+        ([<class 'ValueError'>], [], [])
+    """
+    if not isinstance(names, list):
+        return []
+    values = [getattr(builtins, name, None) for name in names if isinstance(name, str)]
+    return [value for value in values if isinstance(value, type) and issubclass(value, BaseException)]
+
+
+def make_exception(kinds: list[type[BaseException]]) -> Exception:
+    """Return an exception of the first of these classes that can be made from a message alone.
+
+    Example:
+        >>> make_exception([UnicodeDecodeError, UnicodeError, ValueError])
+        UnicodeError('raised by the program')
+    """
+    for kind in kinds:
+        try:
+            error = kind("raised by the program")
+        except TypeError:
+            continue
+        if isinstance(error, Exception):
+            return error
+    return ProgramError()
+
+
+def judge(job: Mapping[str, Any], channel: Channel, started: Callable[[], None]) -> Ruling:
+    """Run the test against the program at the other end of the channel.
+
+    Args:
+        job: prompt, canonical_solution, test, entry_point.
+        channel: to the program's process.
+        started: called when that process is about to load the program.
+    Returns:
+        Outcome and detail; the detail holds builtin exception names and test lines only.
+    """
+    try:
+        check = load_check(job)
+    except Exception as error:
+        return "internal_error", f"the problem's own test cannot be loaded: {type(error).__name__}"
+    try:
+        if channel.receive() != "ready":
+            raise BrokenWireError
+    except (EOFError, BrokenWireError):
+        return "internal_error", "the program's sandbox did not start"
+    started()
+    channel.send("go")
+    proxy = Proxy(channel)
+    random.seed(0)  # tests that draw their cases draw the same ones every time
+    try:
+        proxy.load()
+        check(proxy)
+    except MemoryError:
+        return proxy.fault or ("out_of_memory", "MemoryError in the test")
+    except BaseException as error:
+        return proxy.fault or ("failed", describe(error, error is proxy.raised))
+    if proxy.fault is None and proxy.n_calls == 0:
+        return "internal_error", "the problem's test never calls the program"
+    return proxy.fault or ("passed", "")
+
+
+def load_check(job: Mapping[str, Any]) -> Callable[[Proxy], None]:
+    """Return a function that runs the problem's `check` with the trusted copy of the prompt's helpers.
+
+    Example:
+        >>> test = "def check(g):\\n    assert g is f"
+        >>> check = load_check({"prompt": "def f(x):\\n    pass", "entry_point": "f", "test": test})
+        >>> check(Proxy(Channel(0, 1, limit_bytes=9)))
+    """
+    namespace: dict[str, Any] = {"__name__": "test"}
+    exec(_compile_prompt(job["prompt"], job.get("canonical_solution", "")), namespace)
+    exec(compile(job["test"], "<test>", "exec", dont_inherit=True), namespace)
+    check = namespace["check"]
+
+    def run(proxy: Proxy) -> None:
+        namespace[job["entry_point"]] = proxy  # tests also call the function by its name
+        check(proxy)
+
+    return run
+
+
+def _compile_prompt(prompt: str, canonical_solution: str) -> CodeType:
+    for rest in ("", canonical_solution):
+        try:
+            return compile(prompt + rest, "<prompt>", "exec", dont_inherit=True)
+        except SyntaxError:  # a prompt that ends before the function has a body
+            continue
+    return compile(prompt + "    pass\n", "<prompt>", "exec", dont_inherit=True)
+
+
+def describe(error: BaseException, from_program: bool) -> str:
+    """Return the exception's type and the test's line, never its message: that may be the program's text.
+
+    Example:
+        >>> describe(AssertionError("secret"), False)
+        'AssertionError raised while the program was loaded'
+    """
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        line = _line(trace) or line
+        trace = trace.tb_next
+    name = type(error).__name__
+    if not line:
+        return f"{name} raised while the program was loaded"
+    return f"{name} raised by the program at test line {line}" if from_program else f"{name} at test line {line}"
+
+
+def _line(trace: TracebackType) -> int:
+    return trace.tb_lineno if trace.tb_frame.f_code.co_filename == "<test>" else 0
+
+
+def main() -> None:
+    """Judge one program: the job on standard input; argv names the pipes from and to it, and the verdict's."""
+    reader, writer, verdicts = (int(number) for number in sys.argv[1:])
+    job = json.load(sys.stdin.buffer)
+    confine(job["limits"])
+    channel = Channel(reader, writer, limit_bytes=job["limits"]["output_bytes"])
+    ruling = judge(job, channel, lambda: _write(verdicts, "started", ""))
+    _write(verdicts, *ruling)
+    os._exit(0)
+
+
+def _write(verdicts: int, word: str, detail: str) -> None:
+    """Write a line with the time, which the kernel counts alike inside and outside."""
+    os.write(verdicts, json.dumps([word, detail, time.monotonic()]).encode() + b"\n")

@@ -1,0 +1,160 @@
+"""The default engine: any transformers causal LM as a `Backend`, batched, left-padded and cached.
+
+Prompts are taken longest first; while a batch runs, rows that are finished leave and the next prompts take their
+places, so that nothing waits for the longest completion. A row's text depends on its own prompt and its own random
+stream; in float32 batch size and order change it only where two tokens lie closer than rounding.
+Not covered: encoder-decoders, models without a plain key-value cache, several devices, CUDA graphs.
+Sources: transformers' `generate` as the oracle; Yu et al. 2022 (Orca) for replacing finished rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.generation import sampler, scoring
+from pytest_collabcode.generation.forward import Forward, is_out_of_memory
+from pytest_collabcode.generation.running import Row, Run
+from pytest_collabcode.generation.stopping import Stopper
+from pytest_collabcode.models.load import LoadedModel
+from pytest_collabcode.progress import Report
+from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore
+
+FLUSH_EVERY = 8  # finished completions handed to on_batch at once
+
+Request = tuple[Problem, int]
+"""A problem and the sample_index to draw."""
+
+OnBatch = Callable[[list[Generation]], None]
+
+
+class TorchBackend:
+    """A loaded model behind the `Backend` protocol.
+
+    Args:
+        loaded: model, tokenizer, manifest and device, of models/load.
+        batch_size: rows that run together; None takes what 1 GiB of cache (or 60 % of a GPU) holds, at most 64.
+    Attributes:
+        n_truncated: prompts whose left end was cut off to fit the context, so far.
+        batch_size: as given; halved when memory ran out.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None) -> None:
+        self.checkpoint: Checkpoint = loaded.checkpoint
+        self.batch_size = batch_size
+        self.n_truncated = 0
+        self._tokenizer = loaded.tokenizer
+        self._forward = Forward(loaded.model, loaded.tokenizer, loaded.device)
+
+    def generate(
+        self,
+        problems: Sequence[Problem],
+        sampling: Sampling,
+        *,
+        progress: Report | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> list[Generation]:
+        """Draw n_samples completions of each prompt, ordered by problem, then sample_index.
+
+        Args:
+            problems: prompts in any order; the checkpoint's conventions are applied to them.
+            sampling: how to draw; its stop strings are joined by the checkpoint's own.
+            progress: told how many completions are done.
+            on_batch: given completions as they are finished, in that order.
+        Raises:
+            MeasurementError: memory does not even suffice for one row, or the prompt leaves no room to generate.
+        """
+        requests = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
+        return self.draw(requests, sampling, progress=progress, on_batch=on_batch)
+
+    def draw(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        progress: Report | None = None,
+        on_batch: OnBatch | None = None,
+    ) -> list[Generation]:
+        """Draw just these (problem, sample_index) pairs, in the order asked for; `sampling.n_samples` is not read."""
+        rows = self._rows(requests, sampling)
+        stop = (*sampling.stop, *self.checkpoint.conventions.stop)
+        stopper = Stopper(self._tokenizer, stop, self._forward.eos_ids)
+        ledger = _Ledger(len(rows), progress, on_batch)
+        run = Run(self._forward, stopper, sampling, ledger.finish)
+        while pending := [row for row in rows if row not in ledger.finished]:
+            if not self._fits(run, pending):
+                self._halve(min(run.n_rows, len(pending)))
+        ledger.flush()
+        return [ledger.finished[row] for row in rows]
+
+    def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
+        """Score the first max_tokens tokens of each text; the first token of a text has no prediction.
+
+        Args:
+            texts: may be empty strings; those score nothing.
+            max_tokens: window, cut further where the model's context is shorter.
+        """
+        return scoring.score_texts(self._forward, texts, max_tokens=max_tokens)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the mean last hidden state of each text, shape (len(texts), d), rows of unit length."""
+        return scoring.embed_texts(self._forward, texts)
+
+    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> list[Row]:
+        n = sampling.max_new_tokens
+        encoded: dict[str, list[int]] = {}
+        for problem, _ in requests:
+            prompt = self._forward.prompt(problem.prompt, self.checkpoint.conventions)
+            if problem.prompt not in encoded:
+                ids, cut = self._forward.encode_prompt(prompt, room=n)
+                self.n_truncated += cut
+                encoded[problem.prompt] = ids
+        return [Row(p, i, encoded[p.prompt], sampler.uniforms(sampling.seed, p.task_id, i, n=n)) for p, i in requests]
+
+    def _fits(self, run: Run, rows: Sequence[Row]) -> bool:
+        """Run the rows; return whether memory sufficed."""
+        try:
+            run.run(rows, self.batch_size)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _halve(self, rows: int) -> None:
+        if rows <= 1:
+            raise MeasurementError(
+                f"device={self._forward.device!r}: memory does not suffice for one row of {self.checkpoint.name}; "
+                "free some, or lower max_new_tokens"
+            )
+        self.batch_size = rows // 2
+        if self._forward.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+
+class _Ledger:
+    """What is finished, and who is told about it."""
+
+    def __init__(self, total: int, progress: Report | None, on_batch: OnBatch | None) -> None:
+        self.finished: dict[Row, Generation] = {}
+        self._total, self._progress, self._on_batch = total, progress, on_batch
+        self._unsent: list[Generation] = []
+
+    def finish(self, row: Row, generation: Generation) -> None:
+        """Note a finished completion, hand over every eighth time, and tell the progress."""
+        self.finished[row] = generation
+        self._unsent.append(generation)
+        if len(self._unsent) >= FLUSH_EVERY:
+            self.flush()
+        if self._progress is not None:
+            self._progress(len(self.finished), self._total, "generating")
+
+    def flush(self) -> None:
+        """Hand over what on_batch has not been given yet."""
+        if self._on_batch is not None and self._unsent:
+            self._on_batch(self._unsent)
+        self._unsent = []

@@ -1,0 +1,163 @@
+"""What the engine asks of a transformers model: tokens in, logits of the last position and keys and values out.
+
+Not covered: sampling (sampler.py), the running batch (engine.py, slots.py), whole texts (scoring.py).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, DynamicCache
+
+from pytest_collabcode.errors import CheckpointError, MeasurementError
+from pytest_collabcode.generation.slots import Slots
+from pytest_collabcode.records import PromptConventions
+
+CPU_PREFILL_TOKENS = 1024  # activations then stay in the cache of a core (measured: 360 against 264 tokens/s)
+GPU_PREFILL_TOKENS = 16384
+
+
+class Forward:
+    """A model, its tokenizer and its device, with the arguments its forward pass takes.
+
+    Args:
+        model: transformers.PreTrainedModel, already on the device.
+        tokenizer: of transformers, of this model.
+        device: "cpu", "cuda", "cuda:1".
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
+        self.model, self.tokenizer, self.device = model.eval(), tokenizer, device
+        self.context = _context(model.config)
+        self.eos_ids = _eos_ids(model, tokenizer)
+        self.prefill_tokens = CPU_PREFILL_TOKENS if device == "cpu" else GPU_PREFILL_TOKENS
+        accepted = inspect.signature(model.forward).parameters
+        self._has_positions = "position_ids" in accepted
+        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+
+    def prompt(self, prompt: str, conventions: PromptConventions) -> str:
+        """Return the prompt as this checkpoint wants to be asked."""
+        text = prompt.rstrip("\n") if conventions.strip_trailing_newline else prompt
+        return conventions.prefix + text
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text, with what the tokenizer puts in front and without what it appends."""
+        ids: list[int] = self.tokenizer(text, verbose=False).input_ids
+        return ids[:-1] if ids and ids[-1] in self.eos_ids and not self._ends_with_eos(text) else ids
+
+    def encode_prompt(self, prompt: str, *, room: int) -> tuple[list[int], bool]:
+        """Return at most context - room tokens of a prompt, its right end, and whether something was cut off.
+
+        Raises:
+            MeasurementError: there is no room for a single token.
+        """
+        ids = self.encode(prompt) or sorted(self.eos_ids)[:1]  # an empty prompt begins as a document does
+        if self.context is None:
+            return ids, False
+        if room >= self.context or not ids:
+            raise MeasurementError(
+                f"max_new_tokens={room!r}: the model's context holds {self.context} tokens, which leaves no prompt; "
+                "lower max_new_tokens in the profile"
+            )
+        keep = self.context - room
+        return ids[-keep:], len(ids) > keep
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Cache, torch.Tensor]:
+        """Process prompts, left-padded to the longest.
+
+        Args:
+            prompts: token ids, each at least one.
+        Returns:
+            A cache whose keys and values have the shape (len(prompts), heads, width, d), and the logits of the
+            last position, (len(prompts), V).
+        Raises:
+            CheckpointError: the model keeps no such cache.
+        """
+        ids, mask = self.pad(prompts, left=True)
+        cache = DynamicCache()
+        logits = self(ids, mask, cache=cache, last_only=True)
+        if (
+            any(getattr(layer, "keys", None) is None or layer.keys.ndim != 4 for layer in cache.layers)
+            or not cache.layers
+        ):
+            raise CheckpointError(
+                f"model_type={self.model.config.model_type!r} keeps no plain key-value cache; a decoder such as "
+                "GPT-2 or Llama is expected"
+            )
+        return cache, logits[:, -1]
+
+    def step(self, tokens: torch.Tensor, slots: Slots) -> torch.Tensor:
+        """Feed one token, shape (R,), to each row of the slots and return the logits, (R, V)."""
+        arguments = {"position_ids": slots.positions()} if self._has_positions else {}
+        output = self.model(
+            input_ids=tokens[:, None],
+            attention_mask=slots.mask(),
+            past_key_values=slots.cache,
+            use_cache=True,
+            **arguments,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def __call__(
+        self, ids: torch.Tensor, mask: torch.Tensor, *, cache: Cache | None = None, last_only: bool = False
+    ) -> torch.Tensor:
+        """Return the logits, (B, T, V) or (B, 1, V), of padded token ids (B, T) with their mask (B, T)."""
+        output = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+            **self.positions(mask),
+            **(self._last_only if last_only else {}),
+        )
+        logits: torch.Tensor = output.logits
+        return logits
+
+    def positions(self, mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the position_ids argument for a mask (B, T), if the model takes one."""
+        return {"position_ids": (mask.cumsum(-1) - 1).clamp(min=0)} if self._has_positions else {}
+
+    def pad(self, rows: Sequence[Sequence[int]], *, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return token ids and mask, both int64 (B, T), padded with a token that the mask hides."""
+        width = max(map(len, rows))
+        ids = torch.zeros(len(rows), width, dtype=torch.int64)
+        mask = torch.zeros(len(rows), width, dtype=torch.int64)
+        for number, row in enumerate(rows):
+            place = slice(width - len(row), width) if left else slice(0, len(row))
+            ids[number, place] = torch.tensor(row)
+            mask[number, place] = 1
+        return ids.to(self.device), mask.to(self.device)
+
+    def _ends_with_eos(self, text: str) -> bool:
+        return any(text.endswith(self.tokenizer.decode([i])) for i in self.eos_ids)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of torch says that memory ran out, on a GPU or on the CPU.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+        True
+        >>> is_out_of_memory(RuntimeError("shape mismatch"))
+        False
+    """
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
+def _context(config: Any) -> int | None:
+    text = config.get_text_config()
+    length = getattr(text, "max_position_embeddings", None)
+    return int(length) if length else None
+
+
+def _eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    found: set[int] = set()
+    for source in (getattr(model, "generation_config", None), model.config, tokenizer):
+        ids = getattr(source, "eos_token_id", None)
+        found.update(ids if isinstance(ids, list | tuple) else [] if ids is None else [ids])
+    return frozenset(found)

@@ -1,0 +1,178 @@
+"""A running batch: rows come from a queue of prompts, get a token a step, and leave when they end.
+
+Prompts are taken longest first, so that a newcomer always fits left of the newest column; it joins when an eighth of
+the rows is free, since several prompts are processed faster together.
+Not covered: what is asked and who is told (engine.py), where keys and values lie (slots.py).
+Sources: Yu et al. 2022 (Orca) for replacing finished rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers.cache_utils import Cache
+
+from pytest_collabcode.generation import sampler
+from pytest_collabcode.generation.forward import Forward
+from pytest_collabcode.generation.slots import Slots, row_bytes
+from pytest_collabcode.generation.stopping import Stopper
+from pytest_collabcode.records import Generation, Problem, Sampling
+
+MAX_ROWS = 64
+CPU_CACHE_BYTES = 1 << 30  # keys and values; the whole process stays under 4 GB
+GPU_CACHE_SHARE = 0.6  # of what is free once the weights are there
+REFILL_SHARE = 8
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One completion under way."""
+
+    problem: Problem
+    sample_index: int
+    prompt_ids: list[int]
+    u: NDArray[np.float64]  # one uniform a token
+    new_ids: list[int] = field(default_factory=list)
+    duration_s: float = 0.0
+
+    def generation(self, stopper: Stopper, reason: str) -> Generation:
+        """Return the record of the finished completion."""
+        return Generation(
+            task_id=self.problem.task_id,
+            sample_index=self.sample_index,
+            completion=stopper.text(self.prompt_ids, self.new_ids),
+            n_tokens=len(self.new_ids),
+            duration_s=self.duration_s,
+            stop_reason=reason,
+        )
+
+
+class Run:
+    """Completes rows, as many together as fit.
+
+    Args:
+        forward: the model.
+        stopper: says when a row ends.
+        sampling: how tokens are drawn.
+        finish: told of every row that ends.
+    Attributes:
+        n_rows: the largest number of rows together in the present or last run.
+    """
+
+    def __init__(
+        self, forward: Forward, stopper: Stopper, sampling: Sampling, finish: Callable[[Row, Generation], None]
+    ) -> None:
+        self.n_rows = 0
+        self._forward, self._stopper, self._sampling, self._finish = forward, stopper, sampling, finish
+        self._slots: Slots | None = None
+        self._active: list[Row] = []
+        self._next = torch.empty(0, dtype=torch.int64)  # the newest token of each active row, not fed yet
+
+    @torch.inference_mode()
+    def run(self, rows: Sequence[Row], batch_size: int | None) -> None:
+        """Finish all rows, at most `batch_size` at a time; rows of an earlier try that failed start again."""
+        self._slots, self._active = None, []
+        self._next = torch.empty(0, dtype=torch.int64, device=self._forward.device)
+        for row in rows:
+            row.new_ids, row.duration_s = [], 0.0
+        queue = sorted(rows, key=lambda row: (len(row.prompt_ids), row.prompt_ids))  # taken from the end
+        self.n_rows = batch_size or min(len(queue), MAX_ROWS)
+        try:
+            while queue or self._active:
+                free = self.n_rows - len(self._active)
+                if queue and (not self._active or free >= max(1, self.n_rows // REFILL_SHARE)):
+                    self._admit(queue, batch_size)
+                else:
+                    self._step()
+        finally:
+            self._slots = None  # the buffers are large; a next try allocates its own
+
+    def _admit(self, queue: list[Row], batch_size: int | None) -> None:
+        """Process the prompts of one chunk, draw their first tokens, and let them join."""
+        began = time.perf_counter()
+        chunk = self._chunk(queue)
+        prompts, places = _distinct([row.prompt_ids for row in chunk])
+        cache, logits = self._forward.prefill(prompts)
+        if self._slots is None:
+            columns = len(chunk[0].prompt_ids) + self._sampling.max_new_tokens
+            if batch_size is None:
+                self.n_rows = self._affordable_rows(cache, columns)
+            self._slots = Slots(cache, rows=self.n_rows, columns=columns)
+            queue.extend(reversed(chunk[self.n_rows :]))
+            chunk, places = chunk[: self.n_rows], places[: self.n_rows]
+        if places != list(range(len(prompts))):  # samples of one prompt share its prefill
+            index = torch.tensor(places, device=logits.device)
+            cache.batch_select_indices(index)
+            logits = logits[index]
+        self._slots.admit(cache, [row.prompt_ids for row in chunk])
+        self._active.extend(chunk)
+        self._draw(self._slots, logits, began)
+
+    def _chunk(self, queue: list[Row]) -> list[Row]:
+        """Take rows from the queue while their distinct prompts fit one forward pass and there is a free row."""
+        chunk = [queue.pop()]
+        width, n_prompts = len(chunk[0].prompt_ids), 1
+        while queue and len(self._active) + len(chunk) < self.n_rows:
+            n_prompts += queue[-1].prompt_ids != chunk[-1].prompt_ids
+            if n_prompts * width > self._forward.prefill_tokens:
+                break
+            chunk.append(queue.pop())
+        return chunk
+
+    def _affordable_rows(self, cache: Cache, columns: int) -> int:
+        budget = CPU_CACHE_BYTES
+        if self._forward.device.startswith("cuda"):
+            budget = int(torch.cuda.mem_get_info(self._forward.device)[0] * GPU_CACHE_SHARE)
+        return max(1, min(self.n_rows, budget // (row_bytes(cache) * columns)))
+
+    def _step(self) -> None:
+        """Feed every row its newest token and draw the next."""
+        began, slots = time.perf_counter(), self._slots
+        assert slots is not None, "rows are active, so a prefill has made the slots"
+        slots.push(self._next)
+        logits = self._forward.step(self._next, slots)
+        slots.advance()
+        self._next = self._next[:0]
+        self._draw(slots, logits, began)
+
+    def _draw(self, slots: Slots, logits: torch.Tensor, began: float) -> None:
+        """Draw a token for the last rows, whose logits these are, and let finished rows leave."""
+        first = len(self._active) - logits.shape[0]
+        rows = self._active[first:]
+        u = torch.tensor([row.u[len(row.new_ids)] for row in rows], dtype=torch.float64, device=logits.device)
+        drawn = sampler.draw(logits, slots.history()[first:], self._sampling, u)
+        self._next = torch.cat([self._next, drawn])
+        tokens = drawn.tolist()
+        share = (time.perf_counter() - began) / len(rows)
+        for row, token in zip(rows, tokens, strict=True):
+            row.new_ids.append(token)
+            row.duration_s += share
+        gone = [number for number, row in enumerate(rows, start=first) if self._ends(row)]
+        if gone:
+            order = slots.evict(gone)
+            self._active = [self._active[number] for number in order]
+            self._next = self._next[torch.tensor(order, dtype=torch.int64, device=logits.device)]
+
+    def _ends(self, row: Row) -> bool:
+        reason = self._stopper.reason(row.new_ids)
+        if not reason and len(row.new_ids) == self._sampling.max_new_tokens:
+            reason = "length"
+        if reason:
+            self._finish(row, row.generation(self._stopper, reason))
+        return bool(reason)
+
+
+def _distinct(prompts: Sequence[list[int]]) -> tuple[list[list[int]], list[int]]:
+    """Return the distinct prompts of a sorted run, and for each prompt its place among them."""
+    distinct: list[list[int]] = []
+    places = []
+    for prompt in prompts:
+        if not distinct or distinct[-1] != prompt:
+            distinct.append(prompt)
+        places.append(len(distinct) - 1)
+    return distinct, places

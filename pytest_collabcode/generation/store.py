@@ -1,0 +1,103 @@
+"""Stored completions: what is in the journal is read, what is missing is drawn, nothing else is.
+
+The journal's digest covers all that a text depends on (weights, tokenizer, conventions, task, sampling, engine), but
+not the number of samples, so one more sample is one more draw; a record's key covers the prompt itself.
+Not covered: locking a journal for a whole run (two runs may draw the same text twice; both write the same line).
+Sources: lm-eval-harness issues 4063 and 2533, bigcode-evaluation-harness issue 284, for what goes wrong otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+
+from pytest_collabcode.digests import digest_bytes, digest_of
+from pytest_collabcode.progress import Report
+from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, Sampling
+from pytest_collabcode.store import Journal
+
+ENGINE_VERSION = 1  # raise it whenever the same request may give another text
+_FIELDS = frozenset(f.name for f in fields(Generation))
+
+
+def generation_digest(checkpoint: Checkpoint, task: str, sampling: Sampling) -> str:
+    """Return the digest of everything but the prompt that a completion depends on.
+
+    Args:
+        checkpoint: its weights, tokenizer and conventions count, its name and path do not.
+        task: what the prompts are for, with its version.
+        sampling: all of it, the seed included, but not n_samples.
+    Returns:
+        The name of a journal of kind "generations".
+    """
+    return digest_of(
+        checkpoint.weights_digest,
+        checkpoint.tokenizer_digest,
+        checkpoint.conventions,
+        task,
+        replace(sampling, n_samples=0),
+        ENGINE_VERSION,
+    )
+
+
+def stored_generations(
+    backend_factory: Callable[[], Backend],
+    problems: Sequence[Problem],
+    sampling: Sampling,
+    *,
+    journal: Journal,
+    progress: Report | None = None,
+) -> list[Generation]:
+    """Return n_samples completions of each problem, drawing only those the journal lacks.
+
+    Args:
+        backend_factory: called only when something is missing; loads the model.
+        problems: with distinct task_ids.
+        sampling: how to draw.
+        journal: `store.journal("generations", generation_digest(checkpoint, task, sampling))`.
+        progress: told how many of the missing completions are done.
+    Returns:
+        Ordered by problem, then sample_index.
+    Raises:
+        StoreError: the journal cannot be read or written; what was appended before stays.
+    """
+    wanted = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
+    found = {key: g for key, value in journal.read().items() if (g := _generation(value)) is not None}
+    missing = [request for request in wanted if _key(*request) not in found]
+    if missing:
+        prompts = {problem.task_id: problem for problem, _ in missing}
+
+        def keep(drawn: list[Generation]) -> None:
+            records = {_key(prompts[g.task_id], g.sample_index): g for g in drawn}
+            journal.append({key: asdict(g) for key, g in records.items()})
+            found.update(records)
+
+        _draw(backend_factory(), missing, sampling, keep, progress)
+    return [found[_key(*request)] for request in wanted]
+
+
+def _draw(
+    backend: Backend,
+    missing: Sequence[tuple[Problem, int]],
+    sampling: Sampling,
+    keep: Callable[[list[Generation]], None],
+    progress: Report | None,
+) -> None:
+    """Draw through the engine, batch by batch; a foreign backend only knows whole problems."""
+    draw = getattr(backend, "draw", None)
+    if draw is not None:
+        draw(missing, sampling, progress=progress, on_batch=keep)
+        return
+    problems = list({problem.task_id: problem for problem, _ in missing}.values())
+    n_samples = 1 + max(index for _, index in missing)
+    lacking = {(problem.task_id, index) for problem, index in missing}
+    drawn = backend.generate(problems, replace(sampling, n_samples=n_samples))
+    keep([g for g in drawn if (g.task_id, g.sample_index) in lacking])
+
+
+def _key(problem: Problem, sample_index: int) -> str:
+    return f"{problem.task_id}#{sample_index}#{digest_bytes(problem.prompt.encode())}"
+
+
+def _generation(value: object) -> Generation | None:
+    return Generation(**value) if isinstance(value, dict) and value.keys() == _FIELDS else None

@@ -1,0 +1,1 @@
+"""Checkpoints into memory and back; torch from here up."""

@@ -1,0 +1,195 @@
+"""From a checkpoint on disk to a model and tokenizer in memory, offline and with nothing left to chance.
+
+Not covered: what the files hold byte by byte (checkpoint.py does that before torch is imported), running the model.
+Source: reliability.md 2.2 for what transformers lets pass: missing weights, foreign tokenizers, remote code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import huggingface_hub
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from pytest_collabcode.errors import CheckpointError
+from pytest_collabcode.records import Checkpoint
+from pytest_collabcode.weights import tensor_entries
+
+SAMPLE = 'def total(rows, start=0):\n    """Add up."""\n    return {"n": len(rows), "sum": sum(rows) + start}\n'
+OTHER_HEADS = ("MaskedLM", "Classification", "QuestionAnswering", "MultipleChoice", "NextSentence")
+LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ImportError,
+    SafetensorError,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A checkpoint in memory, in evaluation state."""
+
+    model: Any  # transformers.PreTrainedModel; its classes are untyped
+    tokenizer: Any  # transformers.PreTrainedTokenizerBase
+    checkpoint: Checkpoint
+    device: str
+
+
+def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
+    """Return the checkpoint's model and tokenizer on a device.
+
+    Args:
+        checkpoint: of `read_checkpoint`, whose refusals are not repeated here.
+        device: a torch device; float32 on the CPU, bfloat16 where a GPU has it.
+    Raises:
+        CheckpointError: weights are missing, shapes or tokenizer do not fit, or the device is not there.
+    """
+    dtype = native_dtype(device)
+    model = _from_pretrained(checkpoint, {"dtype": dtype})
+    tokenizer = load_tokenizer(checkpoint)
+    _check_tokenizer(checkpoint, tokenizer, model)
+    try:
+        return LoadedModel(model=model.to(device).eval(), tokenizer=tokenizer, checkpoint=checkpoint, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise CheckpointError(f"device={device!r}: cannot hold {checkpoint.path} ({_first_line(error)})") from error
+
+
+def check_weights(checkpoint: Checkpoint) -> None:
+    """Check in the preflight, without allocating weights, that architecture, weights and tokenizer fit together.
+
+    Raises:
+        CheckpointError: not a causal LM, missing or misshapen weights, or a tokenizer of another model.
+    """
+    config = _config(checkpoint)
+    architectures = ", ".join(getattr(config, "architectures", None) or ())
+    causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if not causal or any(head in architectures for head in OTHER_HEADS):
+        raise CheckpointError(
+            f"{checkpoint.path / 'config.json'}: {architectures or config.model_type} is not a causal language "
+            "model; a decoder such as GPT-2 or Llama is expected"
+        )
+    # A config that claims a billion layers would be built for hours before its weights were missed.
+    n_tensors = len(tensor_entries(checkpoint.path))
+    if getattr(config, "num_hidden_layers", 0) > n_tensors:
+        raise CheckpointError(
+            f"{checkpoint.path / 'config.json'}: num_hidden_layers={config.num_hidden_layers}, "
+            f"but the weights hold only {n_tensors} tensors"
+        )
+    model = _from_pretrained(checkpoint, {"device_map": {"": "meta"}})
+    _check_tokenizer(checkpoint, load_tokenizer(checkpoint), model)
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> Any:
+    """Return the tokenizer that lies in the checkpoint's directory.
+
+    Raises:
+        CheckpointError: transformers cannot read it.
+    """
+    with offline():
+        try:
+            return AutoTokenizer.from_pretrained(
+                str(checkpoint.path), local_files_only=True, trust_remote_code=False, use_fast=True
+            )
+        except LOADING_ERRORS as error:
+            raise CheckpointError(
+                f"{checkpoint.path}: the tokenizer cannot be read ({_first_line(error)})"
+            ) from error
+
+
+def native_dtype(device: str) -> torch.dtype:
+    """Return the type weights are held in for measuring: bfloat16 on a GPU that has it, else float32.
+
+    Example:
+        >>> native_dtype("cpu")
+        torch.float32
+    """
+    gpu = torch.device(device).type == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if gpu else torch.float32
+
+
+def _config(checkpoint: Checkpoint) -> Any:
+    with offline():
+        try:
+            return AutoConfig.from_pretrained(str(checkpoint.path), local_files_only=True, trust_remote_code=False)
+        except LOADING_ERRORS as error:
+            raise CheckpointError(
+                f"{checkpoint.path / 'config.json'}: transformers {transformers.__version__} "
+                f"does not know this architecture ({_first_line(error)})"
+            ) from error
+
+
+def _from_pretrained(checkpoint: Checkpoint, placement: dict[str, Any]) -> Any:
+    with offline():
+        try:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                str(checkpoint.path),
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # so that they are listed; they are refused below
+                output_loading_info=True,
+                **placement,
+            )
+        except LOADING_ERRORS as error:
+            raise CheckpointError(f"{checkpoint.path}: cannot be loaded ({_first_line(error)})") from error
+    _refuse(checkpoint, "its weights lack", sorted(found["missing_keys"]))
+    _refuse(checkpoint, "its config gives another shape to", sorted(str(k[0]) for k in found["mismatched_keys"]))
+    return model
+
+
+def _refuse(checkpoint: Checkpoint, complaint: str, keys: list[str]) -> None:
+    if keys:
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        raise CheckpointError(
+            f"{checkpoint.path}: {complaint} {', '.join(keys[:3])}{more}; transformers would fill them with "
+            "random numbers: copy the whole checkpoint"
+        )
+
+
+def _check_tokenizer(checkpoint: Checkpoint, tokenizer: Any, model: Any) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    ids = tokenizer.encode(SAMPLE, add_special_tokens=False)
+    largest = max([len(tokenizer) - 1, *ids])
+    if largest >= rows:
+        raise CheckpointError(
+            f"{checkpoint.path}: the tokenizer has {len(tokenizer)} tokens, the model {rows} embedding rows; "
+            "put the tokenizer of this very model beside it"
+        )
+    text = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    if not ids or text.strip() != SAMPLE.strip():
+        raise CheckpointError(
+            f"{checkpoint.path}: the tokenizer does not give text back as it was; one for code is expected"
+        )
+    if tokenizer.eos_token_id is None and getattr(model.config, "eos_token_id", None) is None:
+        raise CheckpointError(f"{checkpoint.path}: neither tokenizer nor config.json names an end-of-text token")
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0][:200]}"
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep transformers from the network, and its bars and advice off the terminal, while inside."""
+    logging, constants = transformers.utils.logging, huggingface_hub.constants
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before[0])
+        if before[1]:
+            logging.enable_progress_bar()
+        constants.HF_HUB_OFFLINE = before[2]

@@ -1,0 +1,1 @@
+"""One loop and the four collaborative regimes."""

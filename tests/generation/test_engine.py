@@ -1,0 +1,235 @@
+"""The engine gives what transformers gives, whatever the batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.generation import running, slots
+from pytest_collabcode.generation.benchmark import reference_config, torch_steps
+from pytest_collabcode.generation.engine import TorchBackend
+from pytest_collabcode.generation.forward import Forward
+from pytest_collabcode.models.load import LoadedModel
+from pytest_collabcode.records import Generation, Problem, PromptConventions, Sampling
+
+GREEDY = Sampling(max_new_tokens=20)
+SAMPLED = Sampling(temperature=0.8, top_p=0.9, repetition_penalty=1.1, max_new_tokens=20, n_samples=3)
+
+
+def plain(generations: list[Generation]) -> list[Generation]:
+    return [replace(g, duration_s=0.0) for g in generations]
+
+
+def test_greedy_text_is_that_of_transformers(loaded: LoadedModel, problems: list[Problem]) -> None:
+    ours = TorchBackend(loaded).generate(problems, replace(GREEDY, repetition_penalty=1.2))
+    config = reference_config(replace(GREEDY, repetition_penalty=1.2), [0])
+    for problem, generation in zip(problems, ours, strict=True):
+        ids = torch.tensor([loaded.tokenizer(problem.prompt).input_ids])
+        output = loaded.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        new = output[0, ids.shape[1] :].tolist()
+        assert generation.n_tokens == len(new)
+        text = loaded.tokenizer.decode([i for i in new if i], clean_up_tokenization_spaces=False)
+        assert generation.completion == text.rstrip("\ufffd")
+    assert len({g.completion for g in ours}) > 4  # else equality would say little
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
+def test_batch_size_does_not_change_any_token(
+    loaded: LoadedModel, problems: list[Problem], sampling: Sampling, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = TorchBackend(loaded).generate(problems, sampling)
+    monkeypatch.setattr(slots, "SLACK_COLUMNS", 2)  # columns are shifted often
+    assert plain(TorchBackend(loaded, batch_size=batch_size).generate(problems, sampling)) == plain(expected)
+
+
+def test_order_and_sharding_do_not_change_any_token(loaded: LoadedModel, problems: list[Problem]) -> None:
+    backend = TorchBackend(loaded)
+    expected = {(g.task_id, g.sample_index): g for g in plain(backend.generate(problems, SAMPLED))}
+    requests = [(p, i) for i in (2, 0, 1) for p in reversed(problems)]
+    found = [*backend.draw(requests[:5], SAMPLED), *backend.draw(requests[5:], SAMPLED)]
+    assert [(g.task_id, g.sample_index) for g in found] == [(p.task_id, i) for p, i in requests]
+    assert {(g.task_id, g.sample_index): g for g in plain(found)} == expected
+    assert len({g.completion for g in found}) > 15
+
+
+def test_logits_in_a_left_padded_running_batch_are_those_of_the_text_alone(
+    loaded: LoadedModel, problems: list[Problem]
+) -> None:
+    forward = Forward(loaded.model, loaded.tokenizer, "cpu")
+    prompts = sorted((forward.encode(p.prompt) for p in problems), key=len, reverse=True)
+    with torch.inference_mode():
+        cache, _ = forward.prefill(prompts[:3])
+        state = slots.Slots(cache, rows=4, columns=80)
+        state.admit(cache, prompts[:3])
+        tokens = torch.tensor([7, 8, 9])
+        state.push(tokens)
+        forward.step(tokens, state)
+        state.advance()
+        assert state.evict([0]) == [2, 1]
+        late, _ = forward.prefill(prompts[4:5])
+        state.admit(late, prompts[4:5])
+        feed = torch.tensor([3, 4, 5])
+        state.push(feed)
+        found = forward.step(feed, state)
+        texts = [[*prompts[2], 9, 3], [*prompts[1], 8, 4], [*prompts[4], 5]]
+        alone = [loaded.model(torch.tensor([t])).logits[0, -1] for t in texts]
+    torch.testing.assert_close(found, torch.stack(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_one_prompt_is_processed_once_for_all_its_samples(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    prefill = Forward.prefill
+
+    def counting(self: Forward, prompts: list[list[int]]) -> object:
+        counted.append(len(prompts))
+        return prefill(self, prompts)
+
+    monkeypatch.setattr(Forward, "prefill", counting)
+    problems = [Problem(task_id="a", prompt="def f"), Problem(task_id="b", prompt="class")]
+    TorchBackend(loaded).generate(problems, replace(SAMPLED, n_samples=10))
+    assert sum(counted) == 2
+
+
+def test_a_stop_string_ends_only_its_own_row(loaded: LoadedModel, problems: list[Problem]) -> None:
+    free = TorchBackend(loaded).generate(problems, GREEDY)
+    stop = free[0].completion[3:5]
+    cut = TorchBackend(loaded).generate(problems, replace(GREEDY, stop=(stop,)))
+    for before, after in zip(free, cut, strict=True):
+        assert after.completion == before.completion.split(stop)[0]
+        assert (after.stop_reason == "stop") == (stop in before.completion)
+    assert cut[0].stop_reason == "stop" and {g.stop_reason for g in cut} != {"stop"}
+
+
+def test_conventions_of_the_checkpoint_shape_the_prompt(loaded: LoadedModel) -> None:
+    conventions = PromptConventions(prefix="class A:\n", strip_trailing_newline=True)
+    told = replace(loaded.checkpoint, conventions=conventions)
+    fenced = TorchBackend(LoadedModel(model=loaded.model, tokenizer=loaded.tokenizer, checkpoint=told, device="cpu"))
+    asked = fenced.generate([Problem(task_id="a", prompt="x = 1\n")], GREEDY)
+    plainly = TorchBackend(loaded).generate([Problem(task_id="a", prompt="class A:\nx = 1")], GREEDY)
+    assert plain(asked) == plain(plainly)
+
+
+def test_a_long_prompt_loses_its_left_end_and_is_counted(loaded: LoadedModel) -> None:
+    backend, tail = TorchBackend(loaded), "for i in range(10):"
+    ids = loaded.tokenizer("y" * 200 + tail).input_ids
+    found = backend.generate([Problem(task_id="a", prompt="y" * 200 + tail)], GREEDY)
+    short = loaded.tokenizer.decode(ids[-(96 - 20) :])
+    assert backend.n_truncated == 1
+    assert plain(found) == plain(backend.generate([Problem(task_id="a", prompt=short)], GREEDY))
+    with pytest.raises(MeasurementError, match="max_new_tokens=96"):
+        backend.generate([Problem(task_id="a", prompt="x")], replace(GREEDY, max_new_tokens=96))
+
+
+def test_an_empty_prompt_begins_a_document(loaded: LoadedModel) -> None:
+    assert TorchBackend(loaded).generate([Problem(task_id="a", prompt="")], GREEDY)[0].n_tokens >= 1
+
+
+def test_running_out_of_memory_halves_the_batch_and_loses_nothing(
+    loaded: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = TorchBackend(loaded).generate(problems, SAMPLED)
+    step = Forward.step
+
+    def greedy_for_memory(self: Forward, tokens: torch.Tensor, state: slots.Slots) -> torch.Tensor:
+        if len(tokens) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return step(self, tokens, state)
+
+    monkeypatch.setattr(Forward, "step", greedy_for_memory)
+    backend, sent = TorchBackend(loaded), []
+    found = backend.generate(problems, SAMPLED, on_batch=sent.extend)
+    assert plain(found) == plain(expected)
+    assert backend.batch_size == 3  # 24, 12, 6, 3
+    assert sorted(map(repr, sent)) == sorted(map(repr, found))
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(Forward, "step", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        TorchBackend(loaded).generate([Problem(task_id="a", prompt="x")], GREEDY)
+
+
+def test_a_single_row_that_does_not_fit_is_a_clear_error(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Forward, "prefill", full)
+    with pytest.raises(MeasurementError, match="one row of tiny"):
+        TorchBackend(loaded).generate([Problem(task_id="a", prompt="x")], GREEDY)
+
+
+def test_rows_are_as_many_as_the_cache_may_hold(
+    loaded: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    step = Forward.step
+
+    def counting(self: Forward, tokens: torch.Tensor, state: slots.Slots) -> torch.Tensor:
+        seen.append(len(tokens))
+        return step(self, tokens, state)
+
+    monkeypatch.setattr(Forward, "step", counting)
+    monkeypatch.setattr(running, "CPU_CACHE_BYTES", 200_000)
+    found = TorchBackend(loaded).generate(problems, SAMPLED)
+    assert max(seen) < len(found) and len(found) == 24
+
+
+def test_progress_and_batches_are_told_of_every_completion(loaded: LoadedModel, problems: list[Problem]) -> None:
+    told: list[float] = []
+    sent: list[Generation] = []
+    found = TorchBackend(loaded, batch_size=4).generate(
+        problems, SAMPLED, progress=lambda done, total, text: told.append(done / total), on_batch=sent.extend
+    )
+    assert len(sent) == len(found) == len(told) and told[-1] == 1.0
+    assert all(g.duration_s > 0 for g in found)
+
+
+def test_log_likelihood_is_that_of_the_text_alone(loaded: LoadedModel, problems: list[Problem]) -> None:
+    texts = ["", "x", *(p.prompt for p in problems), "def f(x):\n    return 'é漢字🎉'\n"]
+    for text, score in zip(texts, TorchBackend(loaded).log_likelihood(texts, max_tokens=20), strict=True):
+        ids = torch.tensor([loaded.tokenizer(text).input_ids[:20]], dtype=torch.int64)
+        if ids.shape[1] < 2:
+            assert (score.n_tokens, score.n_bytes, score.log_likelihood) == (0, 0, 0.0)
+            continue
+        with torch.inference_mode():
+            loss = loaded.model(ids, labels=ids).loss.item()
+        assert score.log_likelihood == pytest.approx(-loss * (ids.shape[1] - 1), rel=1e-4)
+        assert score.token_ids == tuple(ids[0, 1:].tolist()) and score.n_tokens == ids.shape[1] - 1
+        letters = loaded.tokenizer.convert_ids_to_tokens(list(score.token_ids))  # one letter a byte
+        assert 0 <= score.n_bytes - sum(map(len, letters)) <= 3  # a character cut by the window counts whole
+
+
+def test_embeddings_are_unit_means_of_the_last_hidden_states(loaded: LoadedModel, problems: list[Problem]) -> None:
+    texts = [p.prompt for p in problems]
+    found = TorchBackend(loaded).embed([*texts, ""])
+    for text, row in zip(texts, found, strict=False):
+        ids = torch.tensor([loaded.tokenizer(text).input_ids])
+        with torch.inference_mode():
+            mean = loaded.model.base_model(ids).last_hidden_state[0].mean(0)
+        np.testing.assert_allclose(row, (mean / mean.norm()).numpy(), atol=1e-5)
+    assert found.dtype == np.float32 and not found[-1].any()
+
+
+def test_both_benchmark_steps_do_the_same_job(loaded: LoadedModel, problems: list[Problem]) -> None:
+    for sampling in (GREEDY, replace(SAMPLED, n_samples=1)):
+        ours, reference = torch_steps(loaded, problems[:1], sampling)
+        state = torch.get_rng_state()
+        assert 1 <= reference() <= 20 and 1 <= ours() <= 20
+        assert torch.equal(state, torch.get_rng_state())
+    assert torch_steps(loaded, problems, GREEDY)[0]() == torch_steps(loaded, problems, GREEDY)[1]()
+    with pytest.raises(ValueError, match="without stop strings"):
+        torch_steps(loaded, problems, replace(GREEDY, stop=("x",)))

@@ -1,0 +1,116 @@
+"""Draws follow the distribution that transformers' processors define, from a stream of each sample's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers.generation.logits_process import (
+    LogitsProcessorList,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from pytest_collabcode.generation.sampler import draw, penalize, uniforms
+from pytest_collabcode.records import Sampling
+
+
+def oracle(logits: torch.Tensor, history: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities after transformers' own chain."""
+    chain = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)])
+    chain.append(TemperatureLogitsWarper(sampling.temperature))
+    if sampling.top_k:
+        chain.append(TopKLogitsWarper(sampling.top_k))
+    if sampling.top_p < 1:
+        chain.append(TopPLogitsWarper(sampling.top_p))
+    return chain(history, logits).softmax(-1)
+
+
+def frequencies(logits: torch.Tensor, history: torch.Tensor, sampling: Sampling, n: int) -> torch.Tensor:
+    """Share of each token over n evenly spread uniforms: the drawn distribution to within 1/n."""
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    drawn = draw(logits.expand(n, -1), history.expand(n, -1), sampling, u)
+    return torch.bincount(drawn, minlength=logits.shape[1]) / n
+
+
+@pytest.mark.parametrize("scale", [0.3, 3.0, 12.0], ids=["flat", "middle", "peaked"])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.6, top_p=0.6, repetition_penalty=1.1),
+        Sampling(temperature=1.0, top_p=0.95),
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.8, top_k=5),
+        Sampling(temperature=1.3, top_k=200, top_p=0.9, repetition_penalty=1.5),
+    ],
+    ids=str,
+)
+def test_a_draw_has_the_distribution_of_transformers_processors(sampling: Sampling, scale: float) -> None:
+    n = 4000
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(1, 700, generator=generator) * scale
+    history = torch.tensor([[5, 9, 5, 600]])
+    expected = oracle(logits, history, sampling)[0]
+    seen = frequencies(logits, history, sampling, n)
+    assert set(seen.nonzero()[:, 0].tolist()) <= set(expected.nonzero()[:, 0].tolist())
+    assert (seen - expected).abs().max() <= 1.5 / n
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 0.999), st.floats(0.1, 20), st.integers(70, 900))
+def test_the_nucleus_is_the_one_of_the_full_sort(seed: int, top_p: float, scale: float, n_tokens: int) -> None:
+    logits = torch.randn(1, n_tokens, generator=torch.Generator().manual_seed(seed)) * scale
+    history = torch.zeros(1, 1, dtype=torch.int64)
+    sampling = Sampling(temperature=1.0, top_p=top_p)
+    mass = oracle(logits, history, sampling)[0]
+    edges = torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64)  # the first and the last token of the nucleus
+    first, last = draw(logits.expand(2, -1), history.expand(2, -1), sampling, edges).tolist()
+    kept = mass.nonzero()[:, 0]
+    assert first == mass.argmax()
+    assert last == kept[mass[kept].argmin()]
+
+
+def test_random_draws_pass_a_chi_square_test() -> None:
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0, 0.5]])
+    u = torch.from_numpy(np.concatenate([uniforms(1, f"t/{i}", 0, n=4) for i in range(1000)]))
+    drawn = draw(logits.expand(len(u), -1), torch.zeros(len(u), 1, dtype=torch.int64), Sampling(temperature=1.0), u)
+    counts = torch.bincount(drawn, minlength=5).numpy()
+    assert chisquare(counts, logits.double().softmax(-1)[0].numpy() * len(u)).pvalue > 0.01
+
+
+def test_uniforms_of_neighbouring_samples_are_independent() -> None:
+    streams = np.stack([uniforms(1, f"t/{i}", j, n=500) for i in range(3) for j in range(3)])
+    correlation = np.corrcoef(streams) - np.eye(9)
+    assert np.abs(correlation).max() < 0.2
+    assert not np.array_equal(uniforms(1, "t/0", 0, n=5), uniforms(2, "t/0", 0, n=5))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_row_is_drawn_the_same_in_any_company(temperature: float) -> None:
+    generator = torch.Generator().manual_seed(1)
+    scale = torch.tensor([[0.01], [8.0], [1.0]])  # a flat row widens its K, a peaked one does not
+    logits, history = torch.randn(3, 2000, generator=generator) * scale, torch.tensor([[1], [2], [3]])
+    u = torch.tensor([0.99, 0.5, 0.8], dtype=torch.float64)
+    sampling = Sampling(temperature=temperature, top_p=0.9)
+    together = draw(logits, history, sampling, u)
+    alone = [draw(logits[i : i + 1], history[i : i + 1], sampling, u[i : i + 1]).item() for i in range(3)]
+    assert together.tolist() == alone
+
+
+def test_the_penalty_is_that_of_transformers() -> None:
+    logits, history = torch.randn(4, 50), torch.randint(0, 50, (4, 9))
+    expected = RepetitionPenaltyLogitsProcessor(1.3)(history, logits.clone())
+    assert torch.equal(penalize(logits, history, 1.3), expected)
+
+
+def test_half_precision_logits_are_drawn_in_float32() -> None:
+    logits = torch.tensor([[1.0, 1.01, 0.0]], dtype=torch.bfloat16)
+    drawn = draw(
+        logits, torch.tensor([[0]]), Sampling(temperature=1.0), torch.tensor([0.999999], dtype=torch.float64)
+    )
+    assert drawn.tolist() == [2]

@@ -1,0 +1,134 @@
+"""Nothing is drawn twice, nothing is served to another model, and a kill loses at most a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_collabcode.generation.store import generation_digest, stored_generations
+from pytest_collabcode.records import Checkpoint, Generation, Problem, PromptConventions, Sampling
+from pytest_collabcode.store import Journal, Store
+
+CHECKPOINT = Checkpoint(name="a", path=Path("a"), weights_digest="w", tokenizer_digest="t", n_parameters=1)
+PROBLEMS = [Problem(task_id=f"t/{i}", prompt=f"p{i}") for i in range(4)]
+SAMPLING = Sampling(n_samples=2)
+
+
+class Fake:
+    """A backend that notes what it is asked for and dies after `dies_after` completions."""
+
+    checkpoint = CHECKPOINT
+
+    def __init__(self, dies_after: int = 1000) -> None:
+        self.asked: list[tuple[str, int]] = []
+        self._dies_after = dies_after
+
+    def draw(
+        self, requests: Sequence[tuple[Problem, int]], sampling: Sampling, *, progress: Any, on_batch: Any
+    ) -> None:
+        for problem, index in requests:
+            if len(self.asked) == self._dies_after:
+                raise KeyboardInterrupt
+            self.asked.append((problem.task_id, index))
+            on_batch([completion(problem, index)])
+
+
+class Foreign:
+    """A backend that only knows the protocol."""
+
+    checkpoint = CHECKPOINT
+
+    def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
+        return [completion(p, i) for p in problems for i in range(sampling.n_samples)]
+
+
+def completion(problem: Problem, index: int) -> Generation:
+    text = f"{problem.prompt}/{index} é\n\u2028"
+    reason = {"n_tokens": 3, "duration_s": 0.5, "stop_reason": "eos"}
+    return Generation(task_id=problem.task_id, sample_index=index, completion=text, **reason)
+
+
+def expected(problems: Sequence[Problem], n: int) -> list[Generation]:
+    return [completion(p, i) for p in problems for i in range(n)]
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Store(tmp_path).journal("generations", generation_digest(CHECKPOINT, "task", SAMPLING))
+
+
+def never() -> Any:
+    raise AssertionError("the model was loaded though nothing is missing")
+
+
+def test_a_second_run_loads_no_model(journal: Journal) -> None:
+    first = stored_generations(Fake, PROBLEMS, SAMPLING, journal=journal)
+    assert first == expected(PROBLEMS, 2)
+    assert stored_generations(never, PROBLEMS, SAMPLING, journal=journal) == first
+    assert stored_generations(never, PROBLEMS[1:2], SAMPLING, journal=journal) == first[2:4]
+
+
+def test_a_killed_run_goes_on_where_it_was(journal: Journal) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stored_generations(lambda: Fake(dies_after=3), PROBLEMS, SAMPLING, journal=journal)
+    with journal.path.open("ab") as stream:
+        stream.write(b'12345678 ["t/1#1#')  # a line torn by the kill
+    second = Fake()
+    assert stored_generations(lambda: second, PROBLEMS, SAMPLING, journal=journal) == expected(PROBLEMS, 2)
+    assert len(second.asked) == 5 and ("t/1", 1) in second.asked
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_ten_samples_after_one_draw_nine(journal: Journal, foreign: bool) -> None:
+    one, ten = replace(SAMPLING, n_samples=1), replace(SAMPLING, n_samples=10)
+    stored_generations(Fake, PROBLEMS, one, journal=journal)
+    lines = len(journal.path.read_bytes().splitlines())
+    backend: Any = Foreign() if foreign else Fake()
+    assert stored_generations(lambda: backend, PROBLEMS, ten, journal=journal) == expected(PROBLEMS, 10)
+    assert len(journal.path.read_bytes().splitlines()) - lines == 9 * len(PROBLEMS)
+    assert generation_digest(CHECKPOINT, "task", one) == generation_digest(CHECKPOINT, "task", ten)
+
+
+def test_a_changed_prompt_under_the_same_task_is_drawn_again(journal: Journal) -> None:
+    stored_generations(Fake, PROBLEMS, SAMPLING, journal=journal)
+    changed = [replace(PROBLEMS[0], prompt="other"), *PROBLEMS[1:]]
+    backend = Fake()
+    assert stored_generations(lambda: backend, changed, SAMPLING, journal=journal) == expected(changed, 2)
+    assert backend.asked == [("t/0", 0), ("t/0", 1)]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "task", "sampling"),
+    [
+        (replace(CHECKPOINT, weights_digest="x"), "task", SAMPLING),
+        (replace(CHECKPOINT, tokenizer_digest="x"), "task", SAMPLING),
+        (replace(CHECKPOINT, conventions=PromptConventions(prefix="x")), "task", SAMPLING),
+        (CHECKPOINT, "other", SAMPLING),
+        (CHECKPOINT, "task", replace(SAMPLING, seed=2)),
+        (CHECKPOINT, "task", replace(SAMPLING, temperature=0.1)),
+        (CHECKPOINT, "task", replace(SAMPLING, stop=("x",))),
+    ],
+    ids=["weights", "tokenizer", "conventions", "task", "seed", "temperature", "stop"],
+)
+def test_whatever_a_text_depends_on_opens_another_journal(
+    checkpoint: Checkpoint, task: str, sampling: Sampling
+) -> None:
+    assert generation_digest(checkpoint, task, sampling) != generation_digest(CHECKPOINT, "task", SAMPLING)
+
+
+def test_name_and_path_of_a_checkpoint_do_not_matter() -> None:
+    moved = replace(CHECKPOINT, name="b", path=Path("b"))
+    assert generation_digest(moved, "task", SAMPLING) == generation_digest(CHECKPOINT, "task", SAMPLING)
+
+
+def test_a_record_of_another_shape_is_drawn_again(journal: Journal) -> None:
+    stored_generations(Fake, PROBLEMS[:1], SAMPLING, journal=journal)
+    key = next(iter(journal.read()))
+    journal.append({key: {"task_id": "t/0"}})
+    backend = Fake()
+    stored_generations(lambda: backend, PROBLEMS[:1], SAMPLING, journal=journal)
+    assert len(backend.asked) == 1
