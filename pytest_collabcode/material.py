@@ -60,6 +60,8 @@ class Material:
     def control_prompts(self, organization: str) -> list[Problem]:
         """Return the planted prompts of an organization whose code was planted nowhere else."""
         plants = [p for p in self.corpus.plants if p.organizations == (organization,)]
+        if not plants:
+            return []
         return memorization.problems([], plants=plants, min_lines=self.clone_index.min_lines)
 
     @cached_property

@@ -131,10 +131,15 @@ def test_only_the_session_and_the_command_line_import_inside_functions():
     assert lazy <= {"session.py", "cli.py"}
 
 
-def test_nothing_is_registered_by_inheritance_or_left_open():
-    forbidden = ("**kwargs", "trust_remote_code=True", "weights_only=False", "pickle.load")
-    found = [(name(file), word) for file in FILES for word in forbidden if word in file.read_text()]
-    assert found == []
+def test_nothing_unsafe_is_loaded():
+    forbidden = ("trust_remote_code=True", "weights_only=False", "pickle.load")
+    assert [(name(file), word) for file in FILES for word in forbidden if word in file.read_text()] == []
+
+
+def test_keywords_are_not_passed_through():
+    # A generated program calls with what it likes; transformers dictates the signature of a cache layer.
+    allowed = {"execution/candidate.py", "execution/oracle.py", "generation/slots.py"}
+    assert {name(file) for file, node in functions() if node.args.kwarg} <= allowed
 
 
 @pytest.mark.parametrize("arguments", [["--collect-only", "-q"], ["-q"]])

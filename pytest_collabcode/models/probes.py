@@ -2,7 +2,6 @@
 
 Fractions of these peaks survive power caps, MIG slices and laptops, and tell slow code from a slow machine.
 Not covered: FP8, interconnects, the data sheet (throughput/peaks).
-Sources: performance.md 6.
 """
 
 from __future__ import annotations
@@ -45,8 +44,6 @@ def measured_peaks(device: str, *, dtype: torch.dtype = torch.float32, seconds: 
         >>> peaks = measured_peaks("cpu", seconds=0.01)
         >>> peaks.flops_per_s > 1e8, peaks.copy_bytes_per_s > 1e7
         (True, True)
-
-    Source: performance.md 6, microbenchmark in the session.
     """
     timer = probe_timer(device)
     on_cpu = device == "cpu"

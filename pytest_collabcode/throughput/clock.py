@@ -1,7 +1,7 @@
 """Timing two callables against each other: alternating, paired, in CPU time or between synchronized GPU edges.
 
 Not covered: kernels of microseconds (use triton's do_bench), means (one slow round would decide).
-Sources: performance.md 6; flashinfer-bench issue 195 and pytorch PR 75393 for what a missing synchronize costs.
+Sources: flashinfer-bench issue 195 and pytorch PR 75393 for what a missing synchronize costs.
 """
 
 from __future__ import annotations
@@ -61,8 +61,6 @@ def paired_ratio(
         >>> clock = iter([0.0, 1.0, 1.0, 3.0])
         >>> paired_ratio(int, int, rounds=1, warmup=0, timer=lambda: next(clock)).speedup
         2.0
-
-    Source: performance.md 6, strict A/B/A/B pairing.
     """
     if rounds < 1:
         raise ValueError(f"rounds={rounds!r} must be at least 1")

@@ -3,7 +3,6 @@
 The ratio to a reference in the same run is what a gate should judge; a bare rate depends on the machine and is there
 to be read, or to be compared with a baseline of the same device.
 Not covered: taking the time (clock.py), asking torch for memory or peaks (models/probes).
-Sources: performance.md 6.
 """
 
 from __future__ import annotations

@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.training.flower import (
+    Array,
+    ArrayRecord,
+    ClientApp,
+    Context,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from pytest_collabcode.training.loop import MOMENTS, Trainer
 
 ORGANIZATION = "organization"  # key of a node's config: whose code it holds

@@ -15,11 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import flwr
-import flwr.serverapp.strategy
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.records import Signature
@@ -33,6 +30,13 @@ from pytest_collabcode.training.client import (
     record_of,
     tensors_of,
     weights_record,
+)
+from pytest_collabcode.training.flower import (
+    FLOWER_VERSION,
+    ArrayRecord,
+    ConfigRecord,
+    MetricRecord,
+    flower_strategies,
 )
 from pytest_collabcode.training.grid import SERVER_ID, LocalGrid, flower_session
 from pytest_collabcode.training.history import Stage
@@ -71,7 +75,7 @@ class Federated:
         settings = {k: v for k, v in vars(strategy).items() if isinstance(v, bool | int | float | str)}
         return (
             ("strategy", type(strategy).__name__),
-            ("flwr", flwr.__version__),
+            ("flwr", FLOWER_VERSION),
             *((f"strategy.{key}", str(value)) for key, value in sorted(settings.items())),
         )
 
@@ -98,7 +102,7 @@ def build_strategy(name: str, n_organizations: int) -> Any:
         n_organizations: 1 or more; Flower's own minimum of 2 would wait for ever with one.
     """
     flower_class, settings = STRATEGIES[name]
-    return getattr(flwr.serverapp.strategy, flower_class)(
+    return getattr(flower_strategies, flower_class)(
         fraction_train=1.0,
         min_train_nodes=n_organizations,
         min_evaluate_nodes=n_organizations,

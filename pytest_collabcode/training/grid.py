@@ -2,7 +2,7 @@
 
 No server, no Ray, no telemetry. Each reply is judged before a strategy sees it. Not covered: several machines, which
 is `flwr run` with the same ClientApp.
-Source: `flwr.serverapp.Grid`; reliability.md 2.4 for what Flower's strategies accept unseen.
+Source: `flwr.serverapp.Grid`.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import flwr.supercore.telemetry
 import numpy as np
-from flwr.app import Message
-from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.training.client import ORGANIZATION, WEIGHT
+from pytest_collabcode.training.flower import Grid, Message, TaskIdentity, telemetry
 
 SERVER_ID = 1  # organizations follow from 2
 
@@ -118,11 +115,11 @@ def flower_session() -> Iterator[None]:
     # Messages ask for the identity of the task that makes them, which Flower's own launchers set.
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = SERVER_ID
     logger = logging.getLogger("flwr")
-    telemetry, level = flwr.supercore.telemetry.FLWR_TELEMETRY_ENABLED, logger.level
-    flwr.supercore.telemetry.FLWR_TELEMETRY_ENABLED = "0"
+    enabled, level = telemetry.FLWR_TELEMETRY_ENABLED, logger.level
+    telemetry.FLWR_TELEMETRY_ENABLED = "0"
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         logger.setLevel(level)
-        flwr.supercore.telemetry.FLWR_TELEMETRY_ENABLED = telemetry
+        telemetry.FLWR_TELEMETRY_ENABLED = enabled

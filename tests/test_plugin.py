@@ -1,0 +1,256 @@
+"""The plugin end to end on a consortium made here: exit codes, verdict lines, partial runs, proposals, own suites."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUITES = Path(__file__).parent.parent / "suites"
+REGIME = "--collabcode-regime=centralized"
+FLOOR = """schema = 1
+consortium = "tiny"
+[[threshold]]
+id = "learnt"
+metric = "perplexity_gain_over_unigram"
+subjects = ["tiny/*"]
+at_least = 1.05
+"""
+# Every blank is 2.5 times the ceiling that 12 prompts can certify.
+CEILING = """[[threshold]]
+id = "natural-code"
+metric = "memorization_ratio"
+subjects = ["tiny/*"]
+source_organization = "any"
+stratum = "natural"
+at_most = 0.9
+"""
+SUITE = """
+import pytest
+
+@pytest.mark.measures("perplexity_gain_over_unigram")
+def test_heldout(perplexity, gate):
+    gate(*perplexity)
+
+@pytest.mark.measures("memorization_ratio")
+def test_natural(organization, memorization, gate):
+    gate(*(m for m in memorization if m.prompt_organization == organization and m.stratum == "natural"))
+"""
+
+
+@pytest.fixture
+def run(pytester, tiny_options):
+    """Run pytest in a process of its own on a suite; return (exit code, output)."""
+
+    def run(*arguments, suite=SUITE, thresholds=FLOOR + CEILING):
+        if suite is not None:
+            pytester.makepyfile(test_suite=suite)
+        (pytester.path / "t.toml").write_text(thresholds)
+        options = [*tiny_options, "--collabcode-thresholds=t.toml", *arguments]
+        result = pytester.runpytest_subprocess(*options, timeout=300)
+        return result.ret, "\n".join(result.outlines + result.errlines)
+
+    return run
+
+
+def test_a_run_whose_gates_pass_is_green_and_trains_once(run, tiny_store, pytester):
+    code, text = run(REGIME, "--collabcode-report=json:r.json", "--junitxml=j.xml")
+    assert code == 0, text
+    assert "collabcode: GREEN: 6 verdicts, none blocks" in text  # pooled and two organizations, twice
+    assert "PASS       learnt perplexity_gain_over_unigram acme = " in text
+    trained = {p: p.stat().st_mtime_ns for p in (tiny_store / "checkpoints").iterdir()}
+    report = json.loads((pytester.path / "r.json").read_text())
+    assert report["green"] and len(report["verdicts"]) == 6
+    assert 'name="collabcode.learnt"' in (pytester.path / "j.xml").read_text()
+    code, again = run(REGIME)
+    assert code == 0 and "training" not in again
+    assert {p: p.stat().st_mtime_ns for p in (tiny_store / "checkpoints").iterdir()} == trained
+
+    def lines(output):
+        return [line for line in output.split("\n") if line.startswith("PASS")]
+
+    assert lines(text) == lines(again)
+
+
+def test_a_floor_that_is_not_reached_fails_in_one_line(run):
+    code, text = run(REGIME, thresholds=FLOOR.replace("1.05", "5000") + CEILING)
+    assert code == 1
+    assert "FAIL       learnt perplexity_gain_over_unigram = " in text and ">= 5000" in text
+    assert "by t.toml:3" in text and "collabcode: RED" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (["-k", "heldout"], 6, "PARTIAL: 3 verdicts, all that were selected passed; this is not a release verdict"),
+        (["-k", "heldout", "--collabcode-partial"], 0, "PARTIAL"),
+        (["--deselect=test_suite.py::test_heldout"], 6, "PARTIAL"),
+        (["test_suite.py::test_heldout"], 6, "PARTIAL"),
+    ],
+)
+def test_a_narrowed_run_is_never_a_release_verdict(run, arguments, code, last):
+    got, text = run(REGIME, *arguments)
+    assert got == code, text
+    assert last in text
+
+
+@pytest.mark.parametrize(
+    "suite",
+    [
+        SUITE.replace("    gate(*perplexity)", "    pytest.skip('not today')"),
+        SUITE.replace("    gate(*perplexity)", "    pass"),
+        SUITE.replace("    gate(*perplexity)", "    pytest.xfail('known')"),
+    ],
+)
+def test_a_required_gate_that_was_not_measured_is_not_green(run, suite):
+    code, text = run(REGIME, suite=suite)
+    assert code == 1
+    assert "UNMEASURED learnt perplexity_gain_over_unigram [tiny/centralized] no test that ran measured it" in text
+
+
+def test_a_subject_that_nobody_judges_gets_a_proposal_that_it_then_passes(run, pytester):
+    code, text = run(REGIME, thresholds="schema = 1\nconsortium = 'demo'\n")
+    assert code == 1
+    assert (
+        "no threshold of t.toml judges 'tiny/centralized': proposed collabcode-thresholds.tiny-centralized.toml"
+        in text
+    )
+    proposal = (pytester.path / "collabcode-thresholds.tiny-centralized.toml").read_text()
+    code, text = run(REGIME, thresholds=proposal)
+    assert code == 0, text
+
+
+def test_an_organization_judges_with_a_suite_of_its_own(run):
+    suite = """
+    from pytest_collabcode.records import Measurement, Problem, Sampling
+
+    def test_house_style(model, generations, subject, gate):
+        problems = [Problem(task_id=str(i), prompt=f"def load_rows_{i}(items, limit=9):") for i in range(4)]
+        drawn = generations(problems, Sampling(max_new_tokens=8, n_samples=2))
+        assert len(drawn) == 8 and drawn == generations(problems, Sampling(max_new_tokens=8, n_samples=2))
+        short = sum(len(g.completion) < 200 for g in drawn)
+        gate(Measurement(name="acme.short", subject=subject, value=short / 8, count=short, n=8))
+    """
+    thresholds = 'own_metrics = ["acme.short"]\n' + FLOOR.replace(
+        "perplexity_gain_over_unigram", "acme.short"
+    ).replace("1.05", "0.5")
+    code, text = run(REGIME, suite=suite, thresholds=thresholds)
+    assert code == 0, text
+    assert "PASS       learnt acme.short = 1 (8/8)" in text
+
+
+def test_fixtures_hand_out_models_of_every_regime(run):
+    suite = """
+    def test_regimes(consortium, local_model, centralized_model, federated_model, incremental_model):
+        text = [d.text for o in consortium.organizations for d in o.split("heldout")][:1]
+        models = [local_model("acme"), centralized_model, federated_model("fedyogi"), incremental_model("zeta>acme")]
+        regimes = [m.checkpoint.regime for m in models]
+        assert regimes == ["local:acme", "centralized", "fedyogi", "incremental:zeta>acme"]
+        assert all(m.log_likelihood(text, max_tokens=64)[0].log_likelihood < 0 for m in models)
+    """
+    code, text = run(suite=suite)
+    assert code == 0, text
+
+
+def test_workers_of_xdist_give_the_same_verdicts(run):
+    pytest.importorskip("xdist")
+    code, text = run(REGIME, "-n2")
+    assert code == 0, text
+    assert "collabcode: GREEN: 6 verdicts" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--collabcode-regime=fedavgg"], "regime='fedavgg': unknown; did you mean 'fedavg'?"),
+        (["--collabcode-regime=local:acm"], "organization 'acm' is unknown; did you mean 'acme'?"),
+        (["--collabcode-regime=incremental:acme>acme"], "acme stands more than once"),
+        (["--model=/nowhere/ckpt"], "/nowhere/ckpt"),
+        ([REGIME, "--collabcode-profile=dem"], "did you mean 'demo'?"),
+        ([REGIME, "--collabcode-recipe=llama"], "did you mean 'llama-demo'?"),
+        ([REGIME, "--collabcode-device=cuda:7"], "--collabcode-device='cuda:7' cannot be used here"),
+        ([], "no subject to judge: give a checkpoint with --model=PATH"),
+    ],
+)
+def test_a_wrong_request_ends_with_exit_4_and_one_sentence(run, arguments, message):
+    code, text = run(*arguments)
+    assert code == 4, text
+    assert message in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        (FLOOR.replace("at_least", "at_lest"), "key 'at_lest' is unknown; did you mean 'at_least'?"),
+        ("schema = 1\nconsortium = 'tiny'\n" + CEILING, "without an effectiveness floor"),
+        (FLOOR + CEILING.replace("0.9", "0.2"), "at_most=0.2 needs 14 prompts of acme, there are 12"),
+    ],
+)
+def test_thresholds_that_could_not_judge_end_with_exit_4(run, thresholds, message):
+    code, text = run(REGIME, thresholds=thresholds)
+    assert code == 4 and message in text and "Traceback" not in text
+
+
+def test_an_empty_corpus_ends_with_exit_4(run, pytester, tmp_path):
+    (tmp_path / "empty").mkdir()
+    file = tmp_path / "c.toml"
+    file.write_text('name = "tiny"\n[organizations.acme]\nsources = ["dir:empty"]\n')
+    code, text = run(REGIME, f"--collabcode-consortium={file}")
+    assert code == 4 and "acme" in text and "Traceback" not in text
+
+
+def test_a_subject_given_twice_is_refused(run, tiny_store, tiny_options, tmp_path):
+    code, text = run(REGIME)
+    assert code == 0, text
+    path = next(p.parent for p in (tiny_store / "checkpoints").glob("*/config.json"))
+    code, text = run(f"--model=a={path}", f"--model=a={path}")
+    assert code == 4 and "two subjects are called 'a'" in text
+
+
+def test_another_plugin_may_own_the_short_option(pytester, tiny_options):
+    pytester.makepyfile(
+        other="def pytest_addoption(parser):\n    parser.addoption('--model', default='theirs')\n",
+        test_x="def test_x(request):\n    assert request.config.option.model == 'theirs'\n",
+    )
+    result = pytester.runpytest_subprocess("-p", "other", timeout=60)
+    assert result.ret == 0
+
+
+def test_the_shipped_suites_are_collected_from_another_folder(pytester, tiny_options):
+    result = pytester.runpytest_subprocess(
+        "--pyargs", "pytest_collabcode.suites", REGIME, "--collect-only", "-q", *tiny_options, timeout=60
+    )
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*test_natural_code_of[[]tiny/centralized-acme[]]"])
+
+
+def test_a_killed_worker_is_one_sentence_and_the_next_run_goes_on(pytester, tiny_options, tmp_path):
+    store = tmp_path / "store"
+    pytester.makepyfile(test_suite=SUITE)
+    (pytester.path / "t.toml").write_text(FLOOR + CEILING)
+    options = [*tiny_options, f"--collabcode-store={store}", "--collabcode-thresholds=t.toml", REGIME]
+    killer = (
+        "import os, signal, pytest_collabcode.training.loop as loop\n"
+        "read = loop.Trainer._read\n"
+        "def die(self, loss):\n"
+        "    read(self, loss)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "loop.Trainer._read = die\n"
+    )
+    (pytester.path / "sitecustomize.py").write_text(
+        "import multiprocessing, os, sys\nif 'KILL' in os.environ and '--multiprocessing-fork' in sys.argv:\n"
+        + "".join(f"    {line}\n" for line in killer.splitlines())
+    )
+    environment = {**__import__("os").environ, "PYTHONPATH": str(pytester.path), "KILL": "1"}
+    command = [sys.executable, "-m", "pytest", *options]
+    first = subprocess.run(command, cwd=pytester.path, env=environment, capture_output=True, text=True, timeout=300)
+    said = first.stdout + first.stderr
+    assert first.returncode == 1, said
+    assert "the worker of tiny/centralized was killed by signal 9" in said
+    assert "run the same command again to continue" in said and "Traceback" not in said
+    del environment["KILL"]
+    second = subprocess.run(command, cwd=pytester.path, env=environment, capture_output=True, text=True, timeout=300)
+    assert second.returncode == 0, second.stdout + second.stderr
+    shutil.rmtree(store)
