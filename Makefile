@@ -25,7 +25,7 @@ regimes: fetch
 
 test: $(INSTALLED)
 	$(BIN)/collabcode fetch --only=consortium
-	$(BIN)/pytest tests/ pytest_collabcode/ --doctest-modules
+	$(BIN)/pytest tests/ pytest_collabcode/ --doctest-modules --ignore=tests/benchmarks -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -254,3 +254,71 @@ def test_a_killed_worker_is_one_sentence_and_the_next_run_goes_on(pytester, tiny
     second = subprocess.run(command, cwd=pytester.path, env=environment, capture_output=True, text=True, timeout=300)
     assert second.returncode == 0, second.stdout + second.stderr
     shutil.rmtree(store)
+
+
+@pytest.fixture
+def checkpoint(pytester, tiny_options, tiny_consortium, tiny_store):
+    """A checkpoint of the tiny consortium, as `collabcode train` writes it."""
+    out = pytester.path / "ckpt"
+    command = [sys.executable, "-m", "pytest_collabcode", "train", "--regime=centralized", f"--out={out}"]
+    options = [f"--consortium={tiny_consortium}", f"--store={tiny_store}", "--recipe=llama-smoke"]
+    subprocess.run([*command, *options], check=True, capture_output=True, timeout=300)
+    return out
+
+
+def zero_first_layer(path):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path / "model.safetensors")
+    for name, tensor in tensors.items():
+        if ".layers.0." in name:
+            tensor.zero_()
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_a_damaged_model_is_red_against_its_own_baseline(run, checkpoint, pytester):
+    thresholds = FLOOR.replace("tiny/*", "ckpt") + CEILING.replace("tiny/*", "ckpt")
+    code, text = run("--model=ckpt", "--collabcode-report=json:r.json", thresholds=thresholds)
+    assert code == 0, text
+    accept = [sys.executable, "-m", "pytest_collabcode", "accept", "r.json", "--baseline=b.json"]
+    said = subprocess.run(accept, cwd=pytester.path, capture_output=True, text=True, check=True).stdout
+    assert "ckpt|perplexity_gain_over_unigram| = " in said
+    thresholds = thresholds.replace("at_least = 1.05", "at_least = 0.2\nmax_drop = 0.05")
+    code, text = run("--model=ckpt", "--collabcode-baseline=b.json", thresholds=thresholds)
+    assert code == 0, text
+    zero_first_layer(checkpoint)
+    code, text = run("--model=ckpt", "--collabcode-baseline=b.json", thresholds=thresholds)
+    assert code == 1
+    assert "FAIL       learnt perplexity_gain_over_unigram = " in text and "drop" in text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "pickle"),
+        (lambda path: (path / "config.json").unlink(), "config.json is missing"),
+        (lambda path: (path / "tokenizer.json").unlink(), "tokenizer"),
+        (lambda path: (path / "model.safetensors").write_bytes(b"\xff" * 100), "model.safetensors"),
+        (lambda path: set_config(path, auto_map={"AutoModel": "evil.Model"}), "auto_map"),
+        (lambda path: set_config(path, num_hidden_layers=3), "missing"),
+        (lambda path: set_tensor(path, float("nan")), "NaN"),
+    ],
+)
+def test_a_bad_checkpoint_ends_with_exit_4_before_a_model_is_built(run, checkpoint, spoil, message):
+    spoil(checkpoint)
+    code, text = run("--model=ckpt")
+    assert code == 4, text
+    assert message.lower() in text.lower() and "Traceback" not in text
+
+
+def set_config(path, **values):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, **values}))
+
+
+def set_tensor(path, value):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path / "model.safetensors")
+    next(iter(tensors.values())).view(-1)[3] = value
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})

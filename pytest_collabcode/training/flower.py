@@ -5,7 +5,7 @@ Not covered: anything of our own.
 
 import warnings
 
-with warnings.catch_warnings():
+with warnings.catch_warnings(record=True):  # and nothing is printed
     import flwr.serverapp.strategy as flower_strategies
     import flwr.supercore.telemetry as telemetry
     from flwr import __version__ as FLOWER_VERSION
