@@ -11,7 +11,6 @@ from pytest_collabcode.corpus.fetch import fetch_consortium, fetch_wheel
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.manifest import write_manifest
 from pytest_collabcode.models.smollm2 import convert
-from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.progress import Progress
 from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
@@ -75,7 +74,8 @@ def train_to(settings: Settings, regime: str, out: Path) -> Iterator[str]:
     session = Session(settings)
     name = parse_name(regime, session.organizations)
     progress = Progress()
-    pipeline = Pipeline(session, report=lambda done, total, text: progress.update(str(name), done, total, text))
+    pipeline = session.pipeline
+    pipeline.bench.report = lambda done, total, text: progress.update(str(name), done, total, text)
     pipeline.check()
     checkpoint = pipeline.trained(regime)
     progress.close(str(name))

@@ -39,13 +39,21 @@ class Material:
         return CloneIndex.build([d for o in self.corpus.organizations for d in o.split("training")])
 
     def functions(self, split: str, n: int, *, min_body_lines: int = 0) -> list[Function]:
-        """Return up to n documented functions of each organization, drawn by the consortium's seed."""
+        """Return up to n documented functions of each organization, drawn by the consortium's seed.
+
+        Functions whose prompt is longer than the profile asks for are left out before the draw.
+        """
         seed = self.consortium.seed
         return [
             function
             for name in self.corpus.names
-            for function in sample_functions(corpus_functions(self.corpus, split, name, min_body_lines), n, seed)
+            for function in sample_functions(self._short(split, name, min_body_lines), n, seed)
         ]
+
+    def _short(self, split: str, organization: str, min_body_lines: int) -> list[Function]:
+        limit = self.profile.max_prompt_characters
+        functions = corpus_functions(self.corpus, split, organization, min_body_lines)
+        return [function for function in functions if len(function.prompt) <= limit]
 
     def prompts(self, stratum: str) -> list[Problem]:
         """Return the memorization prompts of one of STRATA; eligible bodies have at least 6 significant lines."""

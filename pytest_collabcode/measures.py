@@ -20,7 +20,7 @@ from pytest_collabcode.memorization.controls import memorization_lift
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.records import Checkpoint, Execution, Measurement, Problem
 from pytest_collabcode.tasks import completion, humaneval, memorization, perplexity, retrieval
-from pytest_collabcode.trainings import NotStoredError
+from pytest_collabcode.workbench import NotStoredError
 
 REFERENCE_REGIME = "centralized"
 Measured = tuple[Measurement, ...]
@@ -81,7 +81,7 @@ class Measures:
             pairs = self.pipeline.material.retrieval_pairs
             queries = self.pipeline.embeddings(checkpoint, [pair.query for pair in pairs])
             codes = self.pipeline.embeddings(checkpoint, [pair.code for pair in pairs])
-            seed = self.pipeline.session.consortium.seed
+            seed = self.pipeline.bench.consortium.seed
             measured = retrieval.measure(pairs, queries, codes, subject=subject, pooling="mean", seed=seed)
             return self._signed(measured, checkpoint)
 
@@ -122,7 +122,7 @@ class Measures:
     def memorization(self, subject: str) -> Measured:
         """Return everything measured of memorization; for regimes trained here with the lift over controls."""
         matrix = self.memorization_matrix(subject)
-        return matrix + (self.memorization_lift(subject) if self.pipeline.session.subjects[subject].regime else ())
+        return matrix + (self.memorization_lift(subject) if self.pipeline.bench.subjects[subject].regime else ())
 
     def memorization_matrix(self, subject: str) -> Measured:
         """Return ratios by prompt and source organization, crossings, held-out controls and the paper's counts."""
@@ -184,13 +184,13 @@ class Measures:
 
     def is_stored(self, subject: str, work: str) -> bool:
         """Whether a work needs nothing that is not in the store; never trains or loads a model."""
-        self.pipeline.only_stored = True
+        self.pipeline.bench.only_stored = True
         try:
             self.do(subject, work)
         except NotStoredError:
             return False
         finally:
-            self.pipeline.only_stored = False
+            self.pipeline.bench.only_stored = False
         return True
 
     def _strata(self, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,7 @@ from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import probe
 from pytest_collabcode.generation.engine import TorchBackend
 from pytest_collabcode.generation.store import generation_digest, stored_generations
-from pytest_collabcode.material import Material
 from pytest_collabcode.models.load import check_weights, load, load_tokenizer
-from pytest_collabcode.progress import Report
 from pytest_collabcode.records import (
     Backend,
     Checkpoint,
@@ -37,37 +35,34 @@ from pytest_collabcode.records import (
     Sampling,
     TextScore,
 )
-from pytest_collabcode.store import Store
 from pytest_collabcode.tasks import humaneval
 from pytest_collabcode.training.regimes import parse_regime
-from pytest_collabcode.trainings import NotStoredError, Trainings
-
-if TYPE_CHECKING:
-    from pytest_collabcode.session import Session
+from pytest_collabcode.trainings import Trainings
+from pytest_collabcode.workbench import NotStoredError, Workbench
 
 EXECUTED_AT_ONCE = 40  # programs between two writes to the store
 SCORED_AT_ONCE = 16
 SCORES_VERSION = 1  # raise when the meaning of a stored score changes
 
 
-def _silent(done: float, total: float, text: str) -> None:
-    """Report nothing."""
+OwnBackend = Callable[[Checkpoint], Backend | None]
+"""What a plugin or conftest supplies for a checkpoint, if anything."""
+
+
+def _no_own_backend(checkpoint: Checkpoint) -> Backend | None:
+    """Leave every checkpoint to transformers."""
+    return None
 
 
 class Pipeline:
     """Stages of one session; every method is memoised in memory or in the store."""
 
-    def __init__(self, session: Session, *, report: Report = _silent) -> None:
-        self.session = session
-        self.settings = session.settings
-        self.report = report
-        self.store = Store(self.settings.store)
-        self.material = Material(
-            session.consortium, self.settings.profile, downloads=self.store.downloads, seed=self.settings.seed
-        )
-        self.only_stored = False  # while True, what is not in the store raises NotStoredError
+    def __init__(self, bench: Workbench, *, own_backend: OwnBackend = _no_own_backend) -> None:
+        self.bench = bench
+        self.settings, self.store, self.material = bench.settings, bench.store, bench.material
         self.failures: dict[tuple[str, str], str] = {}  # (subject, work) -> why preparing it failed
-        self.trainings = Trainings(self)
+        self.trainings = Trainings(bench)
+        self._own_backend = own_backend
         self._loaded: tuple[str, Backend] | None = None
 
     def refuse_failed(self, subject: str, work: str) -> None:
@@ -91,7 +86,7 @@ class Pipeline:
         _ = self.trainings.recipe
         self._refuse_device()
         _ = self.material.corpus
-        for subject in self.session.subjects.values():
+        for subject in self.bench.subjects.values():
             if subject.checkpoint is not None:
                 check_weights(subject.checkpoint)
 
@@ -122,7 +117,7 @@ class Pipeline:
 
     def checkpoint(self, subject: str) -> Checkpoint:
         """Return the subject's checkpoint, trained now if it is a regime that the store does not hold."""
-        known = self.session.subjects[subject]
+        known = self.bench.subjects[subject]
         return known.checkpoint or self.trained(known.regime)
 
     def trained(self, regime: str) -> Checkpoint:
@@ -131,11 +126,11 @@ class Pipeline:
 
     def backend(self, checkpoint: Checkpoint) -> Backend:
         """Return a checkpoint in memory; the one before it is let go."""
-        if self.only_stored:
+        if self.bench.only_stored:
             raise NotStoredError(checkpoint.name)
         if self._loaded is None or self._loaded[0] != checkpoint.weights_digest:
             self._loaded = None
-            own = self.session.load_backend(checkpoint)
+            own = self._own_backend(checkpoint)
             backend = own or TorchBackend(load(checkpoint, device=self.settings.device))
             self._loaded = (checkpoint.weights_digest, backend)
         return self._loaded[1]
@@ -151,7 +146,7 @@ class Pipeline:
             problems,
             sampling,
             journal=self.store.journal("generations", generation_digest(checkpoint, self._on_device(task), sampling)),
-            progress=self.report,
+            progress=self.bench.report,
         )
 
     def memorization_generations(self, checkpoint: Checkpoint, stratum: str) -> list[Generation]:
@@ -173,7 +168,7 @@ class Pipeline:
         known = journal.read()
         keys = [f"{g.task_id}|{digest_of(g.completion)}" for g in generations]
         missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
-        if missing and self.only_stored:
+        if missing and self.bench.only_stored:
             raise NotStoredError("executions")
         if missing:
             humaneval.self_check(problems)
@@ -183,7 +178,7 @@ class Pipeline:
             records = {k: [e.outcome, e.duration_s, e.isolation, e.detail] for k, e in zip(some, fresh, strict=True)}
             journal.append(records)
             known |= records
-            self.report(start + len(some), len(missing), "executing")
+            self.bench.report(start + len(some), len(missing), "executing")
         return [
             Execution(
                 task_id=g.task_id,
@@ -257,4 +252,4 @@ class Pipeline:
         return f"{what} {self.settings.device.partition(':')[0]}"
 
     def _counter(self, doing: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.report(done, total, doing)
+        return lambda done, total: self.bench.report(done, total, doing)

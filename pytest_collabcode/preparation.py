@@ -32,16 +32,17 @@ WORK_OF_METRIC = {
 COST = {"train": 300.0, "memorization": 400.0, "humaneval": 250.0, "completion": 60.0, "perplexity": 100.0}
 
 
-def prepare(measures: Measures, wanted: Iterable[tuple[str, str]]) -> None:
+def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_backends: bool = False) -> None:
     """Compute what is wanted and not stored yet; failures are kept for the tests that need the results.
 
     Args:
         measures: of the session.
         wanted: (subject, base name of a metric).
+        has_own_backends: backends come from a conftest that a worker would not know: nothing is prepared.
     """
     pipeline, progress = measures.pipeline, Progress()
-    pipeline.report = lambda done, total, text: progress.update("collabcode", done, total, text)
-    if pipeline.settings.workers < 2 or pipeline.session.has_own_backends:
+    pipeline.bench.report = lambda done, total, text: progress.update("collabcode", done, total, text)
+    if pipeline.settings.workers < 2 or has_own_backends:
         return
     works: dict[str, set[str]] = {}
     for subject, metric in wanted:
@@ -60,7 +61,7 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]]) -> None:
 
 def _jobs(measures: Measures, subject: str, names: set[str]) -> list[Job]:
     missing = sorted(work for work in names if not measures.is_stored(subject, work))
-    if measures.pipeline.session.subjects[subject].checkpoint is not None:
+    if measures.pipeline.bench.subjects[subject].checkpoint is not None:
         # Nothing to train first, so its works are independent of each other.
         return [Job(subject=subject, works=(work,), cost=COST.get(work, 50.0)) for work in missing]
     if not measures.is_stored(subject, "train"):

@@ -50,9 +50,9 @@ class Session:
     @cached_property
     def consortium(self) -> Consortium:
         """The parsed consortium file."""
-        from pytest_collabcode.corpus.consortium import read_consortium
+        from pytest_collabcode.workbench import consortium_of
 
-        return read_consortium(self.settings.consortium or shipped("fixtures", "consortium.toml"))
+        return consortium_of(self.settings)
 
     @property
     def organizations(self) -> tuple[str, ...]:
@@ -143,8 +143,9 @@ class Session:
     def pipeline(self) -> Pipeline:
         """The part that loads numpy, torch and the rest."""
         from pytest_collabcode.pipeline import Pipeline
+        from pytest_collabcode.workbench import Workbench
 
-        return Pipeline(self)
+        return Pipeline(Workbench(self.settings, self.consortium, self.subjects), own_backend=self.own_backend)
 
     @cached_property
     def measures(self) -> Measures:
@@ -176,7 +177,7 @@ class Session:
         """Whether a plugin or conftest supplies backends, which worker processes would not know."""
         return self.hook is not None and bool(self.hook.pytest_collabcode_load_backend.get_hookimpls())
 
-    def load_backend(self, checkpoint: Checkpoint) -> Backend | None:
+    def own_backend(self, checkpoint: Checkpoint) -> Backend | None:
         """Return the backend that a plugin or conftest supplies for a checkpoint, or None."""
         if not self.has_own_backends:
             return None
@@ -193,7 +194,7 @@ class Session:
         """
         from pytest_collabcode.preparation import prepare
 
-        prepare(self.measures, wanted)
+        prepare(self.measures, wanted, has_own_backends=self.has_own_backends)
 
     # --- judging
 

@@ -26,6 +26,7 @@ class Profile:
     name: str
     prompts_per_organization: int  # natural training functions asked for
     heldout_prompts_per_organization: int  # the same question about functions never trained on
+    max_prompt_characters: int  # longer prompts are not asked; the paper asks up to 512 tokens
     n_samples: int  # completions per memorization prompt
     max_new_tokens: int  # per memorization completion
     humaneval_problems: int  # the first n of the 164
@@ -42,6 +43,7 @@ PROFILES = (
         name="demo",
         prompts_per_organization=100,
         heldout_prompts_per_organization=34,
+        max_prompt_characters=1000,
         n_samples=1,
         max_new_tokens=128,
         humaneval_problems=164,
@@ -56,6 +58,7 @@ PROFILES = (
         name="paper",
         prompts_per_organization=10_000,
         heldout_prompts_per_organization=10_000,
+        max_prompt_characters=1600,
         n_samples=5,
         max_new_tokens=512,
         humaneval_problems=164,
@@ -70,6 +73,7 @@ PROFILES = (
         name="smoke",
         prompts_per_organization=12,
         heldout_prompts_per_organization=4,
+        max_prompt_characters=1000,
         n_samples=1,
         max_new_tokens=48,
         humaneval_problems=6,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.errors import MeasurementError
@@ -19,45 +18,39 @@ from pytest_collabcode.training.job import Regime
 from pytest_collabcode.training.names import INCREMENTAL, parse_name
 from pytest_collabcode.training.recipes import recipe
 from pytest_collabcode.training.train import Resources, train
-
-if TYPE_CHECKING:
-    from pytest_collabcode.pipeline import Pipeline
-
-
-class NotStoredError(Exception):
-    """Something would have to be computed; see Pipeline.only_stored."""
+from pytest_collabcode.workbench import NotStoredError, Workbench
 
 
 class Trainings:
     """Checkpoints of regimes on the session's corpus, by its recipe and seed."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._settings = pipeline.settings
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+        self._settings = bench.settings
         self._checkpoints: dict[str, Checkpoint] = {}
 
     def trained(self, regime: Regime) -> Checkpoint:
         """Return the checkpoint of a regime, trained now if the store does not hold it."""
         if regime.name not in self._checkpoints:
-            if self._pipeline.only_stored and not self._pipeline.store.checkpoint(self._digest(regime)).exists():
+            if self._bench.only_stored and not self._bench.store.checkpoint(self._digest(regime)).exists():
                 raise NotStoredError(regime.name)
             self._checkpoints[regime.name] = train(
                 regime,
-                self._pipeline.material.corpus,
+                self._bench.material.corpus,
                 self.recipe,
                 resources=Resources(
-                    store=self._pipeline.store,
+                    store=self._bench.store,
                     device=self._settings.device,
-                    progress=lambda text, done, total: self._pipeline.report(done, total, f"training {text}"),
+                    progress=lambda text, done, total: self._bench.report(done, total, f"training {text}"),
                 ),
-                name=f"{self._pipeline.material.corpus.name}/{regime.name}",
+                name=f"{self._bench.material.corpus.name}/{regime.name}",
                 base=self.base,
             )
         return self._checkpoints[regime.name]
 
     def _digest(self, regime: Regime) -> str:
         name = parse_name(regime.name, regime.organizations)
-        return checkpoint_digest(name, self._pipeline.material.corpus.digest, self.recipe, base=self.base)
+        return checkpoint_digest(name, self._bench.material.corpus.digest, self.recipe, base=self.base)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -75,8 +68,8 @@ class Trainings:
         A stage of an incremental regime under test serves when there is one, the most trained first; otherwise
         another organization's local model is trained.
         """
-        names = self._pipeline.material.corpus.names
-        regimes = [s.regime for s in self._pipeline.session.subjects.values() if s.regime]
+        names = self._bench.material.corpus.names
+        regimes = [s.regime for s in self._bench.subjects.values() if s.regime]
         orders = [n.organizations for n in (parse_name(r, names) for r in regimes) if n.kind == INCREMENTAL]
         stages = [order[:n] for order in orders for n in range(1, len(order)) if organization not in order[:n]]
         if stages:

@@ -22,8 +22,8 @@ from pytest_collabcode.errors import CollabcodeError
 from pytest_collabcode.measures import Measures
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.progress import Progress
-from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
+from pytest_collabcode.workbench import open_workbench
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +112,9 @@ def _work(settings: Settings, job: Job, messages: Any, parent: int) -> None:
             os._exit(1)
         messages.put((job, "progress", (done, total, text)))
 
-    measures = Measures(Pipeline(Session(settings), report=report))
+    bench = open_workbench(settings)
+    bench.report = report
+    measures = Measures(Pipeline(bench))
     for work in job.works:
         try:
             measures.do(job.subject, work)

@@ -1,0 +1,57 @@
+"""The workbench: what all stages of a run share, in the session as in each worker process.
+
+Not covered: judging; a worker knows no thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pytest_collabcode.corpus.consortium import Consortium, read_consortium
+from pytest_collabcode.material import Material
+from pytest_collabcode.progress import Report
+from pytest_collabcode.settings import Settings, shipped
+from pytest_collabcode.store import Store
+from pytest_collabcode.subjects import Subject, find_subjects
+
+
+class NotStoredError(Exception):
+    """Something would have to be computed; see Workbench.only_stored."""
+
+
+def _silent(done: float, total: float, text: str) -> None:
+    """Report nothing."""
+
+
+class Workbench:
+    """Settings, store, subjects and material of one run.
+
+    Attributes:
+        report: told now and then how far long work is.
+        only_stored: while True, what is not in the store raises NotStoredError instead of being computed.
+    """
+
+    def __init__(self, settings: Settings, consortium: Consortium, subjects: Mapping[str, Subject]) -> None:
+        self.settings = settings
+        self.consortium = consortium
+        self.subjects = subjects
+        self.store = Store(settings.store)
+        self.material = Material(consortium, settings.profile, downloads=self.store.downloads, seed=settings.seed)
+        self.report: Report = _silent
+        self.only_stored = False
+
+
+def consortium_of(settings: Settings) -> Consortium:
+    """Return the consortium that the settings name, the shipped demo by default.
+
+    Raises:
+        ConfigurationError: the file cannot be read or is wrong.
+    """
+    return read_consortium(settings.consortium or shipped("fixtures", "consortium.toml"))
+
+
+def open_workbench(settings: Settings) -> Workbench:
+    """Return a workbench with everything read from disk anew, as a worker process needs it."""
+    consortium = consortium_of(settings)
+    organizations = tuple(o.name for o in consortium.organizations)
+    return Workbench(settings, consortium, find_subjects(settings, consortium.name, organizations))
