@@ -130,10 +130,12 @@ class Measures:
 
         def measure() -> Measured:
             scanned = [s for stratum in self._strata(checkpoint) for s in self._scanned(checkpoint, stratum)]
-            signature = memorization_signature(
-                self.pipeline.material.clone_index, self.pipeline.material.memorization_sampling
+            material = self.pipeline.material
+            signature = (
+                *memorization_signature(material.clone_index, material.memorization_sampling),
+                ("prompt_characters", str(material.profile.max_prompt_characters)),
             )
-            names = self.pipeline.material.corpus.names
+            names = material.corpus.names
             measured = memorization.measure(scanned, subject=subject, organizations=names, signature=signature)
             return self._signed(measured, checkpoint)
 
@@ -150,7 +152,7 @@ class Measures:
             lifts: list[Measurement] = []
             for organization in self.pipeline.material.corpus.names:
                 problems = self.pipeline.material.control_prompts(organization)
-                if problems:
+                if problems and len(self.pipeline.material.corpus.names) > 1:
                     lifts += self._lift(subject, checkpoint, organization, problems)
             return self._signed(lifts, checkpoint)
 

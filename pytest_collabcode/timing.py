@@ -26,7 +26,7 @@ from pytest_collabcode.training.benchmark import reference_steps, training_steps
 from pytest_collabcode.training.loop import working_dtype
 from pytest_collabcode.training.packing import stream_of, tokenize
 
-ROUNDS = 5
+ROUNDS = 4
 TRAINING_STEPS = 4
 GENERATION_ROWS, GENERATION_TOKENS = 16, 16
 

@@ -1,8 +1,8 @@
 """The recipes by name: everything that two regimes must share to be comparable.
 
 Not covered: what a regime adds (order, strategy). Plain data, no torch.
-Source: the demo shapes were chosen by trial (2 passes of small batches, since steps, not tokens, are scarce); gpt2-paper is the
-training script of arXiv 2409.12020's artifact, with a schedule over the real number of steps.
+Source: the demo shapes were chosen by trial (2 passes of small batches, since steps, not tokens, are scarce);
+gpt2-paper is the training script of arXiv 2409.12020's artifact, with a schedule over the real number of steps.
 """
 
 from __future__ import annotations
