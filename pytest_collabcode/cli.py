@@ -93,8 +93,8 @@ def _fetch(options: argparse.Namespace) -> int:
 
     settings = _settings(options)
     source = Path(options.from_directory) if options.from_directory else None
-    for line in fetch(Session(settings).consortium, settings.store, only=options.only, from_directory=source):
-        print(line, flush=True)
+    consortium = Session(settings).consortium
+    fetch(consortium, settings.store, lambda line: print(line, flush=True), only=options.only, from_directory=source)
     return 0
 
 

