@@ -78,6 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     accept = commands.add_parser("accept", help="make or update a baseline from a JSON report")
     accept.add_argument("report", metavar="REPORT.json")
     accept.add_argument("--baseline", metavar="FILE", default="baseline.json")
+    accept.add_argument("--subject", action="append", default=[], help="only this one (repeatable)")
+    accept.add_argument("--metric", action="append", default=[], help="only this one (repeatable)")
     accept.set_defaults(run=_accept)
     return parser
 
@@ -147,7 +149,7 @@ def _settings_store(options: argparse.Namespace) -> Path:
 def _accept(options: argparse.Namespace) -> int:
     from pytest_collabcode.report.files import accept
 
-    changes = accept(Path(options.report), Path(options.baseline))
+    changes = accept(Path(options.report), Path(options.baseline), subjects=options.subject, metrics=options.metric)
     for line in changes:
         print(line)
     print(

@@ -187,6 +187,7 @@ class Gatekeeper:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             self.proposals.append(str(error))
 
+    @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the verdicts, blocking ones last, then the one line that says what the run means."""
         if self.judged:

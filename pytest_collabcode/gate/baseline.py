@@ -19,7 +19,8 @@ from pytest_collabcode.intervals import bootstrap, mcnemar, quantile_interval
 from pytest_collabcode.records import Item, Measurement, Signature
 
 SCHEMA = 1
-MAY_DIFFER = ("weights", "torch")  # what a new release changes; everything else must be as it was
+# What a new release or another machine changes; everything else must be as it was.
+MAY_DIFFER = ("weights", "torch", "python", "isolation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

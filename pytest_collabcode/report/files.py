@@ -61,12 +61,16 @@ def markdown(report: Report) -> str:
     return text.encode()[:MARKDOWN_BYTES].decode(errors="ignore")
 
 
-def accept(report_path: Path, baseline_path: Path) -> list[str]:
+def accept(
+    report_path: Path, baseline_path: Path, *, subjects: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> list[str]:
     """Make or update a baseline from a JSON report.
 
     Args:
         report_path: written with --collabcode-report=json:PATH.
         baseline_path: written; other subjects' entries stay.
+        subjects: only these; all when empty.
+        metrics: only these; all when empty.
     Returns:
         One line per entry that was added or changed.
     Raises:
@@ -80,9 +84,9 @@ def accept(report_path: Path, baseline_path: Path) -> list[str]:
     if baseline_path.exists():
         entries = _read_json(baseline_path, "baseline")["measurements"]
     changes = []
-    for plain in report["measurements"]:
-        measurement = measurement_from_plain(plain)
-        if not measurement.items:
+    for measurement in report["measurements"]:
+        chosen = measurement.subject in (subjects or [measurement.subject])
+        if not (measurement.items and chosen and measurement.name in (metrics or [measurement.name])):
             continue
         key, entry = baseline_key(measurement), baseline_entry(measurement)
         if entries.get(key) != entry:
@@ -104,7 +108,8 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if table["schema"] != SCHEMA:
             raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
-        table["measurements"]
+        if what == "report":
+            table["measurements"] = [measurement_from_plain(plain) for plain in table["measurements"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{path} is not a {what} of collabcode: {error}; reports come from --collabcode-report=json:PATH"

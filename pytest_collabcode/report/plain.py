@@ -1,6 +1,6 @@
 """Records to plain data and back: what crosses process borders, report files and baselines.
 
-Not covered: replicates are dropped (they follow from the items, or their interval was already judged).
+Not covered: every single replicate; 201 quantiles stand for them, so that any interval stays what it was.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_collabcode.records import Clone, Fragment, Item, Measurement, Ruling, Threshold, Verdict
+
+N_QUANTILES = 201
 
 
 def measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
         True
     """
     plain = asdict(measurement)
-    del plain["replicates"]
+    plain["replicates"] = _thinned(measurement.replicates)
     plain["items"] = [[i.key, i.value, i.weight] for i in measurement.items]
     plain["evidence"] = [e if isinstance(e, str) else asdict(e) for e in measurement.evidence]
     plain["signature"] = [list(pair) for pair in measurement.signature]
@@ -31,6 +33,7 @@ def measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
 def measurement_from_plain(plain: dict[str, Any]) -> Measurement:
     """Return the measurement that measurement_to_plain made this data from."""
     values = dict(plain)
+    values["replicates"] = tuple(plain["replicates"])
     values["items"] = tuple(Item(key=k, value=v, weight=w) for k, v, w in plain["items"])
     values["evidence"] = tuple(e if isinstance(e, str) else _clone(e) for e in plain["evidence"])
     values["signature"] = tuple((k, v) for k, v in plain["signature"])
@@ -60,6 +63,13 @@ def verdict_from_plain(plain: dict[str, Any]) -> Verdict:
     values["outcome"] = Ruling(plain["outcome"])
     values["measurement"] = None if plain["measurement"] is None else measurement_from_plain(plain["measurement"])
     return Verdict(**values)
+
+
+def _thinned(replicates: tuple[float, ...]) -> list[float]:
+    if len(replicates) <= N_QUANTILES:
+        return list(replicates)
+    ordered = sorted(replicates)
+    return [ordered[round(i * (len(ordered) - 1) / (N_QUANTILES - 1))] for i in range(N_QUANTILES)]
 
 
 def _clone(plain: dict[str, Any]) -> Clone:

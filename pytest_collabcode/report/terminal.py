@@ -5,11 +5,14 @@ Not covered: code. Clones are named by organization, path, lines and fingerprint
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pytest_collabcode.records import Clone, Measurement, Ruling, Verdict, format_value
 
 MAX_EVIDENCE = 10
+CLONE_METRICS = ("memorization_ratio", "cross_organization_clone_ratio", "distinct_clones", "clone_lines")
+SHOWN_STRATA = ("natural", "planted", "heldout")
 
 
 class Outcome(Protocol):
@@ -31,17 +34,46 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
     """
     terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
     for measurement in outcome.measurements:
-        if not _is_judged(measurement, outcome.verdicts):
+        if measurement.name not in CLONE_METRICS and not _is_judged(measurement, outcome.verdicts):
             terminal.write_line(measured_line(measurement))
-    for verdict in sorted(outcome.verdicts, key=lambda v: v.blocks):
+    for line in matrix_lines(outcome.measurements):
+        terminal.write_line(line)
+    for verdict in sorted(outcome.verdicts, key=_order):
         colour = {"red": True} if verdict.blocks else {"green": verdict.outcome is Ruling.PASS}
         terminal.write_line(verdict.line(), **colour)
-        if verdict.blocks:
+        if verdict.blocks and verdict.outcome is not Ruling.UNMEASURED:
             for line in evidence_lines(verdict):
                 terminal.write_line(line)
     for text in outcome.proposals:
         terminal.write_line(text, red=True)
     terminal.write_line(final_line(outcome), bold=True, red=not outcome.green, green=outcome.green)
+
+
+def matrix_lines(measurements: Sequence[Measurement]) -> list[str]:
+    """Return, for each subject, hit prompts by prompt organization (rows) and source organization (columns).
+
+    Args:
+        measurements: of the run; those of memorization_ratio are used.
+    Example:
+        >>> m = Measurement(name="memorization_ratio", subject="s", value=0.1, count=1, n=10,
+        ...     prompt_organization="meta", source_organization="any", stratum="natural")
+        >>> print("\\n".join(matrix_lines([m])))
+        memorization [s] hits/prompts from any
+          meta         natural 1/10
+    """
+    lines = []
+    ratios = [m for m in measurements if m.name == "memorization_ratio" and m.stratum in SHOWN_STRATA]
+    for subject in dict.fromkeys(m.subject for m in ratios):
+        own = {(m.prompt_organization, m.source_organization, m.stratum): m for m in ratios if m.subject == subject}
+        sources = list(dict.fromkeys(source for _, source, _ in own))
+        lines.append(f"memorization [{subject}] hits/prompts from {' · '.join(f'{s}' for s in sources)}")
+        for row in dict.fromkeys(row for row, _, _ in own):
+            cells = []
+            for stratum in SHOWN_STRATA:
+                counts = [f"{m.count}/{m.n}" for s in sources if (m := own.get((row, s, stratum)))]
+                cells += [f"{stratum} {' · '.join(counts)}"] if counts else []
+            lines.append(f"  {row:<12} {'   '.join(cells)}")
+    return lines
 
 
 def measured_line(measurement: Measurement) -> str:
@@ -97,7 +129,13 @@ def final_line(outcome: Outcome) -> str:
         return f"collabcode: PARTIAL: {count} verdicts, {state}; this is not a release verdict"
     if outcome.green:
         return f"collabcode: GREEN: {count} verdicts, none blocks"
-    return f"collabcode: RED: {blocking} of {count} verdicts block" + ("; see above" if count else "")
+    unjudged = f"; nobody judges {len(outcome.proposals)} of the subjects yet" if outcome.proposals else ""
+    return f"collabcode: RED: {blocking} of {count} verdicts block{unjudged}"
+
+
+def _order(verdict: Verdict) -> tuple[bool, str, str, str]:
+    cell = verdict.measurement.cell if verdict.measurement else ""
+    return verdict.blocks, verdict.subject, verdict.threshold.id, cell
 
 
 def _is_judged(measurement: Measurement, verdicts: list[Verdict]) -> bool:
