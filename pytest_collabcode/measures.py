@@ -219,7 +219,7 @@ class Measures:
             ("seed", str(settings.seed)),
             ("corpus", self.pipeline.material.corpus.digest[:8]),
             ("weights", checkpoint.weights_digest[:8]),
-            ("torch", torch.__version__),
+            ("torch", str(torch.__version__)),
         )
         return tuple(
             replace(m, signature=(*m.signature, *(pair for pair in shared if pair[0] not in dict(m.signature))))

@@ -103,7 +103,7 @@ class Pipeline:
         return (
             ("collabcode", __version__),
             ("python", platform.python_version()),
-            ("torch", torch.__version__),
+            ("torch", str(torch.__version__)),
             ("transformers", transformers.__version__),
             ("profile", self.settings.profile.name),
             ("recipe", self.settings.recipe),

@@ -21,6 +21,7 @@ LAYERS = {
     **dict.fromkeys(
         [
             "session",
+            "workbench",
             "subjects",
             "material",
             "trainings",

@@ -58,11 +58,11 @@ def run(pytester, tiny_options):
 def test_a_run_whose_gates_pass_is_green_and_trains_once(run, tiny_store, pytester):
     code, text = run(REGIME, "--collabcode-report=json:r.json", "--junitxml=j.xml")
     assert code == 0, text
-    assert "collabcode: GREEN: 6 verdicts, none blocks" in text  # pooled and two organizations, twice
+    assert "collabcode: GREEN: 5 verdicts, none blocks" in text  # perplexity pooled and of both, natural code of both
     assert "PASS       learnt perplexity_gain_over_unigram acme = " in text
     trained = {p: p.stat().st_mtime_ns for p in (tiny_store / "checkpoints").iterdir()}
     report = json.loads((pytester.path / "r.json").read_text())
-    assert report["green"] and len(report["verdicts"]) == 6
+    assert report["green"] and len(report["verdicts"]) == 5
     assert 'name="collabcode.learnt"' in (pytester.path / "j.xml").read_text()
     code, again = run(REGIME)
     assert code == 0 and "training" not in again
@@ -158,7 +158,7 @@ def test_workers_of_xdist_give_the_same_verdicts(run):
     pytest.importorskip("xdist")
     code, text = run(REGIME, "-n2")
     assert code == 0, text
-    assert "collabcode: GREEN: 6 verdicts" in text
+    assert "collabcode: GREEN: 5 verdicts" in text
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_an_empty_corpus_ends_with_exit_4(run, pytester, tmp_path):
     file = tmp_path / "c.toml"
     file.write_text('name = "tiny"\n[organizations.acme]\nsources = ["dir:empty"]\n')
     code, text = run(REGIME, f"--collabcode-consortium={file}")
-    assert code == 4 and "acme" in text and "Traceback" not in text
+    assert code == 4 and "has no usable .py file" in text and "Traceback" not in text
 
 
 def test_a_subject_given_twice_is_refused(run, tiny_store, tiny_options, tmp_path):
@@ -295,12 +295,15 @@ def test_a_damaged_model_is_red_against_its_own_baseline(run, checkpoint, pytest
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"), "pickle"),
+        (
+            lambda path: (path / "model.safetensors").rename(path / "pytorch_model.bin"),
+            "is refused, since loading it can run any code",
+        ),
         (lambda path: (path / "config.json").unlink(), "config.json is missing"),
         (lambda path: (path / "tokenizer.json").unlink(), "tokenizer"),
         (lambda path: (path / "model.safetensors").write_bytes(b"\xff" * 100), "model.safetensors"),
         (lambda path: set_config(path, auto_map={"AutoModel": "evil.Model"}), "auto_map"),
-        (lambda path: set_config(path, num_hidden_layers=3), "missing"),
+        (lambda path: set_config(path, num_hidden_layers=3), "its weights lack model.layers.1."),
         (lambda path: set_tensor(path, float("nan")), "NaN"),
     ],
 )

@@ -74,7 +74,7 @@ def recipe(name: str) -> Recipe:
         ConfigurationError: there is none; the nearest valid name is given.
     Example:
         >>> recipe("llama-demo").passes
-        3.0
+        2.0
         >>> recipe("llama-dmo")
         Traceback (most recent call last):
         pytest_collabcode.errors.ConfigurationError: recipe='llama-dmo': unknown; did you mean 'llama-demo'? valid: \
