@@ -89,7 +89,9 @@ def _require_directory(path: Path) -> None:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if empty:
-        raise CheckpointError(f"{path}: the directory is empty; train one with: collabcode train --out={path}")
+        raise CheckpointError(
+            f"{path}: the directory is empty; train one with: collabcode train --regime=centralized --out={path}"
+        )
     if (path / "adapter_config.json").exists():
         raise CheckpointError(
             f"{path}: adapter_config.json would change the weights on loading; "
@@ -98,7 +100,7 @@ def _require_directory(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise CheckpointError(
             f"{path}: config.json is missing; a Hugging Face checkpoint is expected, "
-            f"or train one with: collabcode train --out={path}"
+            f"or train one with: collabcode train --regime=centralized --out={path}"
         )
 
 

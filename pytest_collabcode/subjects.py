@@ -37,7 +37,10 @@ def find_subjects(settings: Settings, consortium: str, organizations: tuple[str,
     """
     subjects: dict[str, Subject] = {}
     for option in settings.models:
-        checkpoint = read_checkpoint(option.path, name=option.name)
+        try:
+            checkpoint = read_checkpoint(option.path, name=option.name)
+        except CheckpointError as error:
+            raise CheckpointError(f"--model={error}") from None
         kinds = ("checkpoint", "regime") if checkpoint.regime else ("checkpoint",)
         _add(subjects, Subject(name=checkpoint.name, kinds=kinds, checkpoint=checkpoint))
     regimes = [str(parse_name(text, organizations)) for text in settings.regimes]

@@ -56,7 +56,7 @@ def test_a_file_instead_of_a_directory(checkpoint: Path) -> None:
 
 def test_not_a_checkpoint(checkpoint: Path) -> None:
     (checkpoint / "config.json").unlink()
-    assert f"collabcode train --out={checkpoint}" in refused(checkpoint)
+    assert f"collabcode train --regime=centralized --out={checkpoint}" in refused(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "consolidated.00.pth"])
