@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_collabcode.errors import CollabcodeError, ConfigurationError
-from pytest_collabcode.records import Measurement, Ruling, Verdict
+from pytest_collabcode.records import Corpus, Measurement, Ruling, Verdict
 from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
 
@@ -42,6 +42,11 @@ class Gatekeeper:
         self.used = False  # some collected test asks for one of our fixtures
         self.judged = False
         self.green = False
+
+    @property
+    def corpus(self) -> Corpus:
+        """The consortium's code, for the summary."""
+        return self.session.pipeline.material.corpus
 
     # --- before the tests
 

@@ -111,6 +111,7 @@ class Pipeline:
             ("device", self.settings.device),
             ("consortium", self.material.corpus.name),
             ("corpus", self.material.corpus.digest),
+            *self.trainings.hyperparameters(),
         )
 
     # --- models

@@ -12,6 +12,7 @@ from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.records import Checkpoint, Recipe
 from pytest_collabcode.training.centralized import Local
+from pytest_collabcode.training.history import read_history
 from pytest_collabcode.training.identity import checkpoint_digest
 from pytest_collabcode.training.incremental import Incremental
 from pytest_collabcode.training.job import Regime
@@ -47,6 +48,14 @@ class Trainings:
                 base=self.base,
             )
         return self._checkpoints[regime.name]
+
+    def hyperparameters(self) -> tuple[tuple[str, str], ...]:
+        """Return every hyperparameter of every regime trained or read in this session, for the report."""
+        return tuple(
+            (f"{checkpoint.name} {key}", value)
+            for checkpoint in self._checkpoints.values()
+            for key, value in read_history(checkpoint.path).hyperparameters
+        )
 
     def _digest(self, regime: Regime) -> str:
         name = parse_name(regime.name, regime.organizations)

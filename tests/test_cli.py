@@ -42,6 +42,15 @@ def test_a_trained_regime_is_written_where_asked(tiny_consortium, tiny_store, tm
     assert "exists and is not empty" in capsys.readouterr().err
 
 
+def test_a_regime_may_start_from_a_checkpoint(tiny_consortium, tiny_store, tmp_path, capsys):
+    shared = [f"--consortium={tiny_consortium}", f"--store={tiny_store}", "--recipe=llama-smoke"]
+    assert main(["train", "--regime=local:acme", f"--out={tmp_path / 'a'}", *shared]) == 0
+    assert main(["train", "--regime=local:zeta", f"--out={tmp_path / 'b'}", f"--base={tmp_path / 'a'}", *shared]) == 0
+    assert main(["train", "--regime=local:zeta", f"--out={tmp_path / 'c'}", *shared]) == 0
+    weights = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in "abc"}
+    assert len(set(weights.values())) == 3, "the base made no difference"
+
+
 def test_the_doctor_names_what_is_missing(tmp_path, capsys):
     main(["doctor", f"--store={tmp_path / 'empty'}", "--consortium", str(write_wheel_consortium(tmp_path))])
     said = capsys.readouterr().out

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from pytest_collabcode.records import Clone, Measurement, Ruling, Verdict, format_value
+from pytest_collabcode.records import Clone, Corpus, Measurement, Ruling, Verdict, format_value
 
 MAX_EVIDENCE = 10
 CLONE_METRICS = ("memorization_ratio", "cross_organization_clone_ratio", "distinct_clones", "clone_lines")
@@ -23,6 +23,7 @@ class Outcome(Protocol):
     proposals: list[str]
     narrowed: bool
     green: bool
+    corpus: Corpus
 
 
 def summarize(terminal: Any, outcome: Outcome) -> None:
@@ -33,6 +34,8 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
         outcome: of the run.
     """
     terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
+    for line in corpus_lines(outcome.corpus):
+        terminal.write_line(line)
     for measurement in outcome.measurements:
         if measurement.name not in CLONE_METRICS and not _is_judged(measurement, outcome.verdicts):
             terminal.write_line(measured_line(measurement))
@@ -47,6 +50,28 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
     for text in outcome.proposals:
         terminal.write_line(text, red=True)
     terminal.write_line(final_line(outcome), bold=True, red=not outcome.green, green=outcome.green)
+
+
+def corpus_lines(corpus: Corpus) -> list[str]:
+    """Return what was trained on and held out, with the duplicate ratios before removal, which are always reported.
+
+    Example:
+        >>> from pytest_collabcode.records import Document, Organization
+        >>> d = Document(path="x.py", text="", organization="acme")
+        >>> acme = Organization(name="acme", documents=(d,))
+        >>> print(*corpus_lines(Corpus(name="c", organizations=(acme,), digest="ab", rates=(("acme", 0.5, 0.0),))))
+        corpus c ab: 0 files passed over acme: 1 training + 0 held-out documents, duplicates 0.5 exact, 0 near
+    """
+    lines = [f"corpus {corpus.name} {corpus.digest[:8]}: {len(corpus.skipped)} files passed over"]
+    rates = {name: (exact, near) for name, exact, near in corpus.rates}
+    for organization in corpus.organizations:
+        counts = [sum(not d.planted for d in organization.split(s)) for s in ("training", "heldout")]
+        exact, near = rates[organization.name]
+        lines.append(
+            f"{organization.name}: {counts[0]} training + {counts[1]} held-out documents, "
+            f"duplicates {exact:.3g} exact, {near:.3g} near"
+        )
+    return lines
 
 
 def matrix_lines(measurements: Sequence[Measurement]) -> list[str]:
