@@ -32,7 +32,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: fetch
+bench: $(INSTALLED)
 	$(BIN)/pytest tests/benchmarks --benchmark-only
 
 clean:
