@@ -63,6 +63,7 @@ class Consortium:
     organizations: tuple[OrganizationSpec, ...]
     seed: int = 1
     heldout_ratio: float = 0.2  # share of each organization's documents that is never trained on
+    remove_near_duplicates: bool = False  # within an organization; off, as in the paper
     plants: Path | None = None  # absolute path of the plants file
     pretrained: tuple[Pretrained, ...] = ()
     path: Path | None = None  # the file this was read from
@@ -102,7 +103,14 @@ class Table:
         return Table(self.get(key, dict, {}), f"{self.where} [{key}]")
 
 
-_TYPE_NAMES = {str: "string", int: "whole number", float: "decimal number", dict: "table", list: "list"}
+_TYPE_NAMES = {
+    str: "string",
+    bool: "true or false",
+    int: "whole number",
+    float: "decimal number",
+    dict: "table",
+    list: "list",
+}
 
 
 def read_toml(path: Path) -> Table:
@@ -141,7 +149,7 @@ def read_consortium(path: Path) -> Consortium:
         ['dir:/srv/code']
     """
     table = read_toml(path)
-    table.only("name", "seed", "heldout_ratio", "plants", "organizations", "pretrained")
+    table.only("name", "seed", "heldout_ratio", "remove_near_duplicates", "plants", "organizations", "pretrained")
     folder = path.resolve().parent
     organizations = tuple(_organization(table, name, folder) for name in table.table("organizations").values)
     if not organizations:
@@ -152,6 +160,7 @@ def read_consortium(path: Path) -> Consortium:
         organizations=organizations,
         seed=_seed(table),
         heldout_ratio=_heldout_ratio(table),
+        remove_near_duplicates=bool(table.get("remove_near_duplicates", bool, False)),
         plants=folder / plants if plants else None,
         pretrained=tuple(_pretrained(table, name) for name in table.table("pretrained").values),
         path=path,

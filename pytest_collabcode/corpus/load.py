@@ -24,13 +24,12 @@ from pytest_collabcode.records import Corpus, Organization, Plant
 Skipped = list[tuple[str, str]]
 
 
-def load_corpus(consortium: Consortium, *, downloads: Path, remove_near_duplicates: bool = False) -> Corpus:
+def load_corpus(consortium: Consortium, *, downloads: Path) -> Corpus:
     """Load, curate and split the code of a consortium.
 
     Args:
         consortium: as read from its file.
         downloads: folder that wheels were fetched to.
-        remove_near_duplicates: also remove near duplicates within an organization, as the paper's code can.
     Returns:
         The corpus; `skipped` names each file passed over with the reason, `rates` holds per organization the exact
         and near duplicate ratios, over the curated documents before removal.
@@ -53,7 +52,8 @@ def load_corpus(consortium: Consortium, *, downloads: Path, remove_near_duplicat
     organizations, rates = [], []
     for spec in consortium.organizations:
         files = _read(spec, downloads, skipped)
-        found = _deduplicated(spec, files, consortium.seed, skipped, remove_near_duplicates=remove_near_duplicates)
+        remove = consortium.remove_near_duplicates
+        found = _deduplicated(spec, files, consortium.seed, skipped, remove_near_duplicates=remove)
         documents = split_documents(found.kept, seed=consortium.seed, heldout_ratio=consortium.heldout_ratio)
         organizations.append(Organization(name=spec.name, documents=documents))
         rates.append((spec.name, found.exact_ratio, found.near_ratio))

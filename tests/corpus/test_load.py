@@ -127,3 +127,13 @@ def test_the_demo_has_enough_prompts_of_each_organization(demo_corpus: Corpus) -
         assert round(0.2 * len(documents)) == sum(d.split == "heldout" for d in documents)
         assert not any(d.text.startswith("\ufeff") or "\r" in d.text for d in documents)
     assert all(0.0 <= exact < 0.1 and 0.0 <= near < 0.1 for _, exact, near in demo_corpus.rates)
+
+
+def test_near_duplicates_are_removed_when_the_consortium_says_so(acme: Path, load_toml: Load) -> None:
+    names = [f"def name_{i}(rows):\n    total_{i} = len(rows) + {i}\n    return total_{i}\n" for i in range(30)]
+    (acme / "pkg/original.py").write_text("\n".join(names))
+    (acme / "pkg/copy.py").write_text("\n".join([*names, "EXTRA = 1\n"]))
+    kept, cleaned = load_toml(DIR), load_toml("remove_near_duplicates = true\n" + DIR)
+    paths = [{d.path for d in corpus.organizations[0].documents} for corpus in (kept, cleaned)]
+    assert len(paths[0] - paths[1]) == 1 and paths[0] >= paths[1]
+    assert kept.rates == cleaned.rates and kept.rates[0][2] > 0
