@@ -65,7 +65,7 @@ def test_a_run_whose_gates_pass_is_green_and_trains_once(run, tiny_store, pytest
     assert report["green"] and len(report["verdicts"]) == 5
     assert 'name="collabcode.learnt"' in (pytester.path / "j.xml").read_text()
     code, again = run(REGIME)
-    assert code == 0 and "training" not in again
+    assert code == 0 and "training centralized" not in again
     assert {p: p.stat().st_mtime_ns for p in (tiny_store / "checkpoints").iterdir()} == trained
 
     def lines(output):
