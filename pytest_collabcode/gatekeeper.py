@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pytest_collabcode.errors import CollabcodeError, ConfigurationError
-from pytest_collabcode.records import Corpus, Measurement, Ruling, Verdict
+from pytest_collabcode.records import Corpus, Measurement, Verdict
 from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
 
@@ -173,9 +173,8 @@ class Gatekeeper:
         self.judged = True
         self.verdicts += self.session.unmeasured(self.verdicts, self.errors, narrowed=self.narrowed)
         self.proposals = self.session.write_proposals(self.measurements)
-        # Verdicts of failed tests are counted by their tests; what no test stands for is counted here.
-        orphans = [v for v in self.verdicts if v.outcome is Ruling.UNMEASURED and v.blocks]
-        if (orphans or self.proposals) and not session.testsfailed:
+        # A verdict blocks whatever became of its test: xfail, a swallowed exception, or no test at all.
+        if (any(v.blocks for v in self.verdicts) or self.proposals) and not session.testsfailed:
             session.testsfailed += 1
 
     @pytest.hookimpl(tryfirst=True)

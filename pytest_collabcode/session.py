@@ -1,11 +1,11 @@
 """The session: subjects, preflight, judging and reporting; measuring is the pipeline's.
 
-The only file with imports inside functions: pytest imports it at every start, so everything that pulls in numpy or
-torch waits until the plugin is asked for something.
+Imports inside functions: pytest imports this at every start, so numpy and torch wait until they are needed.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -117,15 +117,14 @@ class Session:
         Raises:
             ConfigurationError: one sentence that names the thing and the way out; pytest exits with 4.
         """
-        subjects = self.subjects
-        _ = self.baseline
+        from pytest_collabcode.gate.thresholds import check_subject
+
+        subjects, _ = self.subjects, self.baseline
         self._refuse_full_disk()
         self.pipeline.check()
         prompts = self.pipeline.material.prompt_counts()
-        for subject in subjects.values():
-            from pytest_collabcode.gate.thresholds import check_subject
-
-            check_subject(self.thresholds_of(subject.name), subject.name, prompts)
+        for name in subjects:
+            check_subject(self.thresholds_of(name), name, prompts)
 
     def _refuse_full_disk(self) -> None:
         store = self.settings.store
@@ -229,9 +228,8 @@ class Session:
         for subject in self.subjects:
             for threshold in self.thresholds_of(subject):
                 error = errors.get((subject, threshold.metric.partition("@")[0]))
-                if (threshold.id, subject) in reached or (narrowed and error is None):
-                    continue
-                if threshold.required:
+                asked = error is not None or not narrowed
+                if asked and threshold.required and (threshold.id, subject) not in reached:
                     missing.append(unmeasured(threshold, subject, error or "no test that ran measured it"))
         return missing
 
@@ -242,10 +240,12 @@ class Session:
         said = []
         for subject in self.subjects:
             own = [m for m in measurements if m.subject == subject]
-            if self.thresholds_of(subject) or not own:
+            if self.thresholds_of(subject):
                 continue
-            safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in subject)
-            path = self.settings.directory / f"collabcode-thresholds.{safe}.toml"
+            if not own:
+                said.append(f"{subject!r}: no threshold selects it and no test measured it")
+                continue
+            path = self.settings.directory / f"collabcode-thresholds.{re.sub(r'[^-_.a-zA-Z0-9]', '-', subject)}.toml"
             path.write_text(propose(own, subject=subject, consortium=self.consortium.name), encoding="utf-8")
             said.append(
                 f"no threshold of {self.thresholds.path.name} judges {subject!r}: proposed {path.name} from its "

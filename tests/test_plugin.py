@@ -110,6 +110,24 @@ def test_a_required_gate_that_was_not_measured_is_not_green(run, suite):
     assert "UNMEASURED learnt perplexity_gain_over_unigram [tiny/centralized] no test that ran measured it" in text
 
 
+@pytest.mark.parametrize(
+    "suite",
+    [
+        SUITE.replace("def test_heldout", "@pytest.mark.xfail\ndef test_heldout"),
+        SUITE.replace("    gate(*perplexity)", "    try: gate(*perplexity)\n    except AssertionError: pass"),
+    ],
+)
+def test_a_failed_verdict_blocks_whatever_became_of_its_test(run, suite):
+    code, text = run(REGIME, suite=suite, thresholds=FLOOR.replace("1.05", "5000") + CEILING)
+    assert code == 1 and "collabcode: RED" in text, text
+
+
+def test_an_unjudged_subject_of_which_nothing_was_measured_is_not_green(run):
+    suite = SUITE.replace("    gate(", "    pytest.skip('not today')\n    gate(")
+    code, text = run(REGIME, suite=suite, thresholds="schema = 1\nconsortium = 'demo'\n")
+    assert code == 1 and "no threshold selects it and no test measured it" in text, text
+
+
 def test_a_subject_that_nobody_judges_gets_a_proposal_that_it_then_passes(run, pytester):
     code, text = run(REGIME, thresholds="schema = 1\nconsortium = 'demo'\n")
     assert code == 1
