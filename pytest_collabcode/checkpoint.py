@@ -71,7 +71,17 @@ def read_checkpoint(path: Path, *, name: str = "") -> Checkpoint:
 
 
 def tokenizer_digest(directory: Path) -> str:
-    """Return the digest over the names and bytes of the tokenizer's files that are there."""
+    """Return the digest over the names and bytes of the tokenizer's files that are there.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "vocab.txt").write_text("def\\nreturn\\n")
+        ...     before = tokenizer_digest(Path(folder))
+        ...     _ = (Path(folder) / "README.md").write_text("no file of a tokenizer")
+        ...     before == tokenizer_digest(Path(folder))
+        True
+    """
     total = hashlib.sha256()
     for name in sorted(TOKENIZER_FILES):
         if (directory / name).is_file():

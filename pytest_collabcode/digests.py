@@ -30,6 +30,12 @@ def sha256_file(path: Path) -> str:
 
     Raises:
         OSError: the file cannot be read.
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile() as file:
+        ...     _ = Path(file.name).write_bytes(b"abc")
+        ...     sha256_file(Path(file.name))
+        'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     """
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -54,6 +54,11 @@ def examine(settings: Settings) -> Iterator[Check]:
         settings: consortium, store and profile.
     Yields:
         Checks, the quick ones first.
+    Example:
+        >>> from itertools import islice
+        >>> from pytest_collabcode.settings import make_settings
+        >>> [check.name for check in islice(examine(make_settings(directory=Path())), 3)]
+        ['system', 'isolation', 'disk']
     """
     system = platform.system()
     yield Check(name="system", ok=system == "Linux", text=f"{system}, Python {platform.python_version()}")

@@ -37,6 +37,11 @@ def fetch(
         from_directory: take wheels from there instead of the network.
     Raises:
         CorpusError: no network, or a file with the wrong hash.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:  # no organization, so no wheel
+        ...     fetch(Consortium(name="ours", organizations=()), Path(folder), print)  # doctest: +ELLIPSIS
+        ours: 0 wheels in .../downloads, hashes checked
     """
     store = Store(root)
     if only != "pretrained":
@@ -76,6 +81,12 @@ def train_to(settings: Settings, regime: str, out: Path) -> Iterator[str]:
         Lines for the user.
     Raises:
         ConfigurationError: `out` is in the way, or regime, recipe or corpus are not usable.
+    Example:
+        >>> from pytest_collabcode.settings import make_settings
+        >>> list(train_to(make_settings(directory=Path()), "centralized", Path("/usr")))
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: --out=/usr: exists and is not empty; \
+name another directory or remove it
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigurationError(f"--out={out}: exists and is not empty; name another directory or remove it")

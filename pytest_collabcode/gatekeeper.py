@@ -8,6 +8,7 @@ Not covered: judging (gate/verdict) and measuring (session). Imports nothing hea
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -122,7 +123,7 @@ class Gatekeeper:
     def _prepare(self, items: Sequence[pytest.Item]) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         wanted = {(subject, metric) for item in items if (subject := _subject(item)) for metric in _metrics(item)}
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture else nullcontext():  # -p no:capture
             self.session.prepare(wanted)
 
     # --- around each test

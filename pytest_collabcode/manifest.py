@@ -37,6 +37,11 @@ def read_manifest(directory: Path) -> Manifest:
 
     Raises:
         CheckpointError: the file is not JSON, or has an unknown key or a value of another type.
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / MANIFEST).write_text('{"conventions": {"stop": ["\\\\n\\\\n"]}}')
+        ...     read_manifest(Path(folder)).conventions.stop
+        ('\\n\\n',)
     """
     path = directory / MANIFEST
     if not path.exists():
@@ -64,6 +69,14 @@ def write_manifest(
         The path of the manifest.
     Raises:
         CheckpointError: the weights are missing, damaged or not finite.
+    Example:
+        >>> import numpy, safetensors.numpy
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     safetensors.numpy.save_file({"w": numpy.ones(3)}, Path(folder) / "model.safetensors")
+        ...     write_manifest(Path(folder), regime="fedavg").name
+        ...     read_manifest(Path(folder)).regime
+        'collabcode.json'
+        'fedavg'
     """
     manifest = Manifest(
         name=name,

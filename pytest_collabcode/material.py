@@ -20,7 +20,15 @@ STRATA = ("natural", "planted", "heldout")
 
 
 class Material:
-    """Everything that is the same for all subjects of a session, made when first asked for."""
+    """Everything that is the same for all subjects of a session, made when first asked for.
+
+    Example:
+        >>> from pytest_collabcode.settings import profile
+        >>> ours = Consortium(name="ours", organizations=())
+        >>> material = Material(ours, profile("demo"), downloads=Path("downloads"), seed=1)
+        >>> len(material.humaneval_problems), material.humaneval_sampling.temperature
+        (164, 0.0)
+    """
 
     def __init__(self, consortium: Consortium, profile: Profile, *, downloads: Path, seed: int) -> None:
         self.consortium = consortium

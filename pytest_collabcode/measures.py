@@ -40,6 +40,16 @@ class Measures:
         Raises:
             ConfigurationError: the profile draws fewer than k samples; said before anything is generated.
             IsolationError: generated programs cannot be confined here.
+        Example:
+            >>> from pathlib import Path
+            >>> from tempfile import TemporaryDirectory
+            >>> from pytest_collabcode.settings import make_settings
+            >>> from pytest_collabcode.workbench import open_workbench
+            >>> with TemporaryDirectory() as folder:
+            ...     bench = open_workbench(make_settings(directory=Path(folder), options={"store": folder}))
+            ...     Measures(Pipeline(bench)).pass_at_k("demo/fedavg", k=10)
+            Traceback (most recent call last):
+            pytest_collabcode.errors.ConfigurationError: pass@10 needs n_samples >= 10, got 1
         """
         sampling, problems = self.pipeline.material.humaneval_sampling, self.pipeline.material.humaneval_problems
         humaneval.require_samples(sampling.n_samples, k)

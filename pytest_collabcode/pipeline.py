@@ -55,7 +55,24 @@ def _no_own_backend(checkpoint: Checkpoint) -> Backend | None:
 
 
 class Pipeline:
-    """Stages of one session; every method is memoised in memory or in the store."""
+    """Stages of one session; every method is memoised in memory or in the store.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from types import SimpleNamespace
+        >>> from pytest_collabcode.settings import make_settings
+        >>> from pytest_collabcode.workbench import open_workbench
+        >>> backend = SimpleNamespace(embed=lambda texts: [[1.0, 0.0] for _ in texts])
+        >>> model = Checkpoint(name="s", path=Path("s"), weights_digest="", tokenizer_digest="", n_parameters=0)
+        >>> with TemporaryDirectory() as folder:
+        ...     bench = open_workbench(make_settings(directory=Path(folder), options={"store": folder}))
+        ...     pipeline = Pipeline(bench, own_backend=lambda checkpoint: backend)
+        ...     _ = pipeline.embeddings(model, ["x = 1"])
+        ...     bench.only_stored = True  # no model is asked from here on
+        ...     pipeline.embeddings(model, ["x = 1"]).tolist()
+        [[1.0, 0.0]]
+    """
 
     def __init__(self, bench: Workbench, *, own_backend: OwnBackend = _no_own_backend) -> None:
         self.bench = bench

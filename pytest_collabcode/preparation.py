@@ -39,6 +39,18 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
         measures: of the session.
         wanted: (subject, base name of a metric).
         has_own_backends: backends come from a conftest that a worker would not know: nothing is prepared.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.pipeline import Pipeline
+        >>> from pytest_collabcode.settings import make_settings
+        >>> from pytest_collabcode.workbench import open_workbench
+        >>> with TemporaryDirectory() as folder:
+        ...     options = {"store": folder, "workers": "1"}  # one worker alone: each test computes its own
+        ...     measures = Measures(Pipeline(open_workbench(make_settings(directory=Path(folder), options=options))))
+        ...     prepare(measures, [("demo/fedavg", "pass")])
+        >>> measures.pipeline.failures
+        {}
     """
     pipeline, progress = measures.pipeline, Progress()
     pipeline.bench.report = lambda done, total, text: progress.update("collabcode", done, total, text)

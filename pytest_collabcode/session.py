@@ -39,13 +39,18 @@ MIN_FREE_BYTES = 1_000_000_000
 
 
 class Session:
-    """One run's subjects and everything measured of them."""
+    """One run's subjects and everything measured of them.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.settings import make_settings
+        >>> Session(make_settings(directory=Path())).organizations
+        ('meta', 'microsoft', 'google')
+    """
 
     def __init__(self, settings: Settings, hook: Any = None) -> None:
         self.settings = settings
         self.hook = hook
-
-    # --- what is judged, by what
 
     @cached_property
     def consortium(self) -> Consortium:
@@ -100,8 +105,6 @@ class Session:
                 chosen.append(subject.name)
         return chosen
 
-    # --- before the tests
-
     def header(self) -> str:
         """Say in one line what is judged."""
         settings = self.settings
@@ -135,8 +138,6 @@ class Session:
                 f"--collabcode-store={store}: {free / 1e6:,.0f} MB free, a run needs about "
                 f"{MIN_FREE_BYTES / 1e6:,.0f} MB; free some space or choose another store"
             )
-
-    # --- measuring
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -195,8 +196,6 @@ class Session:
 
         prepare(self.measures, wanted, has_own_backends=self.has_own_backends)
 
-    # --- judging
-
     def judge(self, measurement: Measurement) -> list[Verdict]:
         """Judge a measurement by every threshold that selects it."""
         from pytest_collabcode.gate.thresholds import applies
@@ -252,8 +251,6 @@ class Session:
                 f"measurements; read it, then run again with --collabcode-thresholds={path.name}"
             )
         return said
-
-    # --- reporting
 
     def to_plain(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return measurements and verdicts as JSON-compatible data."""

@@ -194,7 +194,14 @@ def report_option(text: str) -> ReportOption:
 
 
 def default_store(directory: Path) -> Path:
-    """Return $COLLABCODE_STORE, else `.collabcode` in the directory the command was given in."""
+    """Return $COLLABCODE_STORE, else `.collabcode` in the directory the command was given in.
+
+    Example:
+        >>> from unittest.mock import patch
+        >>> with patch.dict(os.environ, {"COLLABCODE_STORE": "/data/store"}):
+        ...     default_store(Path("/work"))
+        PosixPath('/data/store')
+    """
     return Path(os.environ.get("COLLABCODE_STORE") or directory / ".collabcode")
 
 

@@ -34,6 +34,12 @@ def find_subjects(settings: Settings, consortium: str, organizations: tuple[str,
     Raises:
         CheckpointError: a checkpoint cannot be used, or two subjects have one name.
         ConfigurationError: a regime is unknown.
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.settings import make_settings
+        >>> settings = make_settings(directory=Path(), regimes=["fedavg,local:acme"])
+        >>> list(find_subjects(settings, "ours", ("acme", "zeta")))
+        ['ours/fedavg', 'ours/local:acme']
     """
     subjects: dict[str, Subject] = {}
     for option in settings.models:

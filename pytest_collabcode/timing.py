@@ -56,6 +56,10 @@ def time_work(measures: Measures, subject: str, what: str, benchmark: Any) -> tu
         Throughput in tokens/s, speed-up over the reference, fraction of the measured peak, peak memory.
     Raises:
         ConfigurationError: another work is asked for, or pytest-xdist runs tests side by side.
+    Example:
+        >>> time_work(None, "demo/fedavg", "evaluation", None)  # refused before anything is looked at
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: throughput('evaluation'): valid: training, generation
     """
     works = {"training": _training, "generation": _generation}
     if what not in works:

@@ -23,7 +23,19 @@ from pytest_collabcode.workbench import NotStoredError, Workbench
 
 
 class Trainings:
-    """Checkpoints of regimes on the session's corpus, by its recipe and seed."""
+    """Checkpoints of regimes on the session's corpus, by its recipe and seed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.settings import make_settings
+        >>> from pytest_collabcode.workbench import open_workbench
+        >>> with TemporaryDirectory() as folder:
+        ...     options = {"store": folder, "recipe": "llama-smoke", "seed": "7"}
+        ...     trainings = Trainings(open_workbench(make_settings(directory=Path(folder), options=options)))
+        >>> trainings.recipe.name, trainings.recipe.seed, trainings.base
+        ('llama-smoke', 7, None)
+    """
 
     def __init__(self, bench: Workbench) -> None:
         self._bench = bench

@@ -52,7 +52,12 @@ class TensorEntry:
 
     @property
     def n_elements(self) -> int:
-        """Product of the shape, 1 for a scalar."""
+        """Product of the shape, 1 for a scalar.
+
+        Example:
+            >>> TensorEntry(name="w", dtype="F32", shape=(2, 3), file=Path("w"), start=80, stop=104).n_elements
+            6
+        """
         return math.prod(self.shape)
 
 
@@ -61,6 +66,13 @@ def tensor_entries(directory: Path) -> tuple[TensorEntry, ...]:
 
     Raises:
         CheckpointError: a file is missing, cut off, or its header does not agree with itself.
+    Example:
+        >>> import safetensors.numpy
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     safetensors.numpy.save_file({"w": np.ones((2, 3), np.float16)}, Path(folder) / WEIGHTS)
+        ...     [(entry.name, entry.dtype, entry.shape) for entry in tensor_entries(Path(folder))]
+        [('w', 'F16', (2, 3))]
     """
     if (directory / WEIGHTS).is_file():
         files, claimed = [directory / WEIGHTS], None
@@ -88,6 +100,14 @@ def scan(entries: Iterable[TensorEntry]) -> str:
         entries: of `tensor_entries`, in its order.
     Raises:
         CheckpointError: a tensor holds NaN or an infinity; the message names it.
+    Example:
+        >>> import safetensors.numpy
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     safetensors.numpy.save_file({"w": np.array([1.0, np.nan])}, Path(folder) / WEIGHTS)
+        ...     scan(tensor_entries(Path(folder)))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        pytest_collabcode.errors.CheckpointError: .../model.safetensors: tensor 'w' holds NaN or infinite numbers; ...
     """
     total = hashlib.sha256()
     maps: dict[Path, memoryview] = {}
@@ -112,6 +132,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         CheckpointError: it cannot be read, is not JSON, or is no object.
+    Example:
+        >>> read_json(Path("/no/such/config.json"))
+        Traceback (most recent call last):
+        pytest_collabcode.errors.CheckpointError: /no/such/config.json: cannot be read (No such file or directory)
     """
     try:
         if path.stat().st_size > MAX_JSON_BYTES:

@@ -46,12 +46,27 @@ def consortium_of(settings: Settings) -> Consortium:
 
     Raises:
         ConfigurationError: the file cannot be read or is wrong.
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.settings import make_settings
+        >>> consortium_of(make_settings(directory=Path())).name
+        'demo'
     """
     return read_consortium(settings.consortium or shipped("fixtures", "consortium.toml"))
 
 
 def open_workbench(settings: Settings) -> Workbench:
-    """Return a workbench with everything read from disk anew, as a worker process needs it."""
+    """Return a workbench with everything read from disk anew, as a worker process needs it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.settings import make_settings
+        >>> with TemporaryDirectory() as folder:
+        ...     settings = make_settings(directory=Path(folder), regimes=["fedavg"], options={"store": folder})
+        ...     list(open_workbench(settings).subjects)
+        ['demo/fedavg']
+    """
     consortium = consortium_of(settings)
     organizations = tuple(o.name for o in consortium.organizations)
     return Workbench(settings, consortium, find_subjects(settings, consortium.name, organizations))

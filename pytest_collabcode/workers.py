@@ -36,7 +36,14 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What the progress display calls it."""
+        """What the progress display calls it.
+
+        Example:
+            >>> Job(subject="demo/fedavg", works=("humaneval",), cost=250.0).label
+            'demo/fedavg humaneval'
+            >>> Job(subject="demo/fedavg", works=("train", "humaneval"), cost=320.0).label
+            'demo/fedavg'
+        """
         return self.subject if len(self.works) > 1 else f"{self.subject} {self.works[0]}"
 
 
@@ -49,6 +56,11 @@ def run_jobs(settings: Settings, jobs: Sequence[Job], progress: Progress) -> dic
         progress: shows what the workers report.
     Returns:
         For each (subject, work) that did not get done, one sentence why; empty when all went well.
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.settings import make_settings
+        >>> run_jobs(make_settings(directory=Path()), [], Progress())  # no job, so no process is started
+        {}
     """
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.Queue[tuple[Job, str, Any]] = context.Queue()

@@ -98,6 +98,32 @@ def test_files_are_short_and_say_what_they_are(file):
     assert ast.get_docstring(ast.parse(text)), "no module docstring"
 
 
+def test_every_public_function_shows_an_example():
+    exempt = {"plugin.py", "hookspecs.py", "gatekeeper.py"}  # hooks and fixtures: test_readme.py runs their examples
+    silent = [
+        (name(file), node.name)
+        for file in FILES
+        if name(file) not in exempt
+        for node in ast.parse(file.read_text()).body
+        if is_public(node) and ">>>" not in "".join(ast.get_docstring(n) or "" for n in [node, *methods(node)])
+    ]
+    assert silent == []
+
+
+def is_public(node):
+    """Whether there is something to show: a function that is no process's entry, a class that does something."""
+    if isinstance(node, ast.ClassDef):
+        protocol = "Protocol" in [ast.unparse(base) for base in node.bases]
+        return not node.name.startswith("_") and not protocol and methods(node) != []
+    return isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.name != "main"
+
+
+def methods(node):
+    """Return a class's public methods and properties; a function has none."""
+    inner = node.body if isinstance(node, ast.ClassDef) else []
+    return [n for n in inner if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")]
+
+
 def test_functions_are_short():
     lengths = [(node.end_lineno - node.lineno + 1, name(file), node.name) for file, node in functions()]
     bodies = sorted(length for length, *_ in lengths)

@@ -74,6 +74,11 @@ def test_a_run_whose_gates_pass_is_green_and_trains_once(run, tiny_store, pytest
     assert lines(text) == lines(again)
 
 
+def test_a_run_without_capture_prepares_too(run):
+    code, text = run(REGIME, "-p", "no:capture")
+    assert code == 0 and "GREEN" in text, text
+
+
 def test_a_floor_that_is_not_reached_fails_in_one_line(run):
     code, text = run(REGIME, thresholds=FLOOR.replace("1.05", "5000") + CEILING)
     assert code == 1

@@ -71,7 +71,14 @@ class Consortium:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A TOML table that remembers where it stands, so that every complaint can say it."""
+    """A TOML table that remembers where it stands, so that every complaint can say it.
+
+    Example:
+        >>> Table({"sede": 2}, "consortium.toml").only("name", "seed")
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: consortium.toml: unknown key 'sede'; \
+did you mean 'seed'? valid: name, seed
+    """
 
     values: dict[str, Any]
     where: str  # "consortium.toml [organizations.meta]"

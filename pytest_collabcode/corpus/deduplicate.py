@@ -29,7 +29,14 @@ _WHITE_SPACE = re.compile(r"\s+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duplicates:
-    """What de-duplication of one organization found. The first document of a group, by path, is never in it."""
+    """What de-duplication of one organization found. The first document of a group, by path, is never in it.
+
+    Example:
+        >>> a, b = (Document(path=path, text="x = 1", organization="acme") for path in ("a.py", "b.py"))
+        >>> found = Duplicates(kept=(a,), exact=((b, a),), near=(), n_documents=2)
+        >>> found.exact_ratio, found.near_ratio
+        (0.5, 0.0)
+    """
 
     kept: tuple[Document, ...]
     exact: tuple[tuple[Document, Document], ...]  # (copy, the document it repeats)

@@ -19,7 +19,7 @@ def main() -> None:
     """Write the names of the breaches, as a JSON list, to the pipe that argv names."""
     job = json.load(sys.stdin.buffer)
     confine(job["limits"])
-    found = [*find_visible(job["paths"]), *find_open(memory_bytes=job["limits"]["memory_bytes"])]
+    found = [*find_visible(job["paths"]), *_find_open(memory_bytes=job["limits"]["memory_bytes"])]
     os.write(int(sys.argv[1]), json.dumps(found).encode())
 
 
@@ -33,7 +33,7 @@ def find_visible(paths: list[str]) -> list[str]:
     return [f"sees {path}" for path in paths if os.path.lexists(path)]
 
 
-def find_open(*, memory_bytes: int) -> list[str]:
+def _find_open(*, memory_bytes: int) -> list[str]:
     """Return a breach for each wall that lets an attack through."""
     attacks: dict[str, Callable[[], object]] = {
         "can start processes": _fork,

@@ -17,6 +17,13 @@ def confine(limits: Mapping[str, float]) -> None:
 
     Args:
         limits: the fields of `policy.Limits`.
+    Example:
+        >>> import subprocess, sys
+        >>> limits = {"cpu_s": 1, "memory_bytes": 1 << 30, "file_bytes": 0, "n_files": 9, "n_processes": 1}
+        >>> program = f"from {__name__} import confine; confine({limits}); print('never seen')"
+        >>> run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        >>> run.returncode, run.stdout
+        (0, b'')
     """
     cpu_s = int(limits["cpu_s"])
     bounds = {

@@ -38,7 +38,17 @@ class ProgramError(Exception):
 
 
 class Proxy:
-    """The generated function as the test sees it."""
+    """The generated function as the test sees it.
+
+    Example:
+        >>> (calls, asked), (answers, told) = os.pipe(), os.pipe()
+        >>> reply = {"args": encode((3,)), "kwargs": encode({}), "result": 9}
+        >>> Channel(calls, told, limit_bytes=100).send(reply)  # what the program's side says of f(3)
+        >>> proxy = Proxy(Channel(answers, asked, limit_bytes=100))
+        >>> proxy(3), proxy.n_calls, proxy.fault
+        (9, 1, None)
+        >>> for end in (calls, asked, answers, told): os.close(end)
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.fault: Ruling | None = None
@@ -136,7 +146,7 @@ def make_exception(kinds: list[type[BaseException]]) -> Exception:
     return ProgramError()
 
 
-def judge(job: Mapping[str, Any], channel: Channel, started: Callable[[], None]) -> Ruling:
+def _judge(job: Mapping[str, Any], channel: Channel, started: Callable[[], None]) -> Ruling:
     """Run the test against the program at the other end of the channel.
 
     Args:
@@ -227,7 +237,7 @@ def main() -> None:
     job = json.load(sys.stdin.buffer)
     confine(job["limits"])
     channel = Channel(reader, writer, limit_bytes=job["limits"]["output_bytes"])
-    ruling = judge(job, channel, lambda: _write(verdicts, "started", ""))
+    ruling = _judge(job, channel, lambda: _write(verdicts, "started", ""))
     _write(verdicts, *ruling)
     os._exit(0)
 

@@ -60,6 +60,12 @@ def try_program(sandbox: Sandbox, problem: Problem, completion: str, stop: threa
         The ruling; INTERNAL_ERROR when the tool failed, whatever the program did.
     Raises:
         Nothing that a program could cause.
+    Example:
+        >>> from pytest_collabcode.execution.sandbox import open_sandbox
+        >>> problem = Problem(task_id="t", prompt="def f(x):\\n", entry_point="f",
+        ...                   test="def check(f):\\n    assert f(1) == 2\\n")
+        >>> try_program(open_sandbox(), problem, "    return x - 1\\n", threading.Event()).detail
+        'AssertionError at test line 2'
     """
     try:
         with _open_court(sandbox, problem, completion) as court:

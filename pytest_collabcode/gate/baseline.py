@@ -50,6 +50,13 @@ class Baseline:
             confidence: of each bound taken alone.
         Returns:
             The drop in the direction of worse; `problem` says why two measurements cannot be compared.
+        Example:
+            >>> m = Measurement(name="pass@1", subject="s", value=0.5,
+            ...     items=(Item(key="a", value=1.0), Item(key="b", value=0.0)))
+            >>> before = {"items": {"a": [1.0, 1.0], "b": [1.0, 1.0]}, "signature": []}
+            >>> drop = Baseline(path=Path("b.json"), measurements={"s|pass@1|": before}).drop(m)
+            >>> drop.value, drop.detail
+            (0.5, ', 1 lost, 0 gained, McNemar p = 0.5')
         """
         accepted = self.measurements.get(baseline_key(measurement))
         if accepted is None:
@@ -107,6 +114,13 @@ def load_baseline(path: Path) -> Baseline:
 
     Raises:
         ConfigurationError: not a baseline of this schema; the message says how to make one.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "baseline.json"
+        ...     _ = file.write_text('{"schema": 1, "measurements": {"s|pass@1|": {"items": {}, "signature": []}}}')
+        ...     list(load_baseline(file).measurements)
+        ['s|pass@1|']
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
@@ -121,7 +135,13 @@ def load_baseline(path: Path) -> Baseline:
 
 
 def baseline_entry(measurement: Measurement) -> dict[str, Any]:
-    """Return what a baseline keeps of a measurement."""
+    """Return what a baseline keeps of a measurement.
+
+    Example:
+        >>> m = Measurement(name="pass@1", subject="s", value=1.0, items=(Item(key="HumanEval/0", value=1.0),))
+        >>> baseline_entry(m)
+        {'value': 1.0, 'signature': [], 'items': {'HumanEval/0': [1.0, 1.0]}}
+    """
     return {
         "value": measurement.value,
         "signature": [list(pair) for pair in measurement.signature],

@@ -104,10 +104,13 @@ def load_thresholds(path: Path) -> Thresholds:
     if table.get("schema") != 1:
         raise ConfigurationError(f"{path}: schema={table.get('schema')!r}; this version reads schema = 1")
     lines = [n for n, line in enumerate(text.split("\n"), 1) if re.match(r"\s*\[\[\s*threshold\s*\]\]", line)]
+    entries = table.get("threshold", [])
+    if not isinstance(entries, list) or len(entries) != len(lines):
+        raise ConfigurationError(f"{path}: write each threshold as a table of its own that begins with [[threshold]]")
     own_metrics = tuple(table.get("own_metrics", ()))
-    thresholds = []
-    for entry, line in zip(table.get("threshold", ()), lines, strict=False):
-        thresholds.append(_threshold(entry, f"{path}:{line}", own_metrics))
+    thresholds = [
+        _threshold(entry, f"{path}:{line}", own_metrics) for entry, line in zip(entries, lines, strict=True)
+    ]
     _refuse_duplicates(thresholds)
     baseline = table.get("baseline")
     return Thresholds(

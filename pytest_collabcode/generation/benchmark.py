@@ -20,7 +20,33 @@ from pytest_collabcode.records import Backend, Problem, Sampling
 REFERENCE = "transformers.generate"
 
 
-def generation_step(backend: Backend, problems: Sequence[Problem], sampling: Sampling) -> Callable[[], int]:
+def torch_steps(
+    loaded: LoadedModel, problems: Sequence[Problem], sampling: Sampling
+) -> tuple[Callable[[], int], Callable[[], int]]:
+    """Return both callables, ours and the reference, over one model in memory and with equal rows.
+
+    Each completes the problems when called, and returns how many tokens it drew.
+
+    Raises:
+        ValueError: there are stop strings.
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.records import Checkpoint
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> model, tokenizer = build(recipe("llama-smoke"), 1), train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> tiny = Checkpoint(name="tiny", path=Path(), weights_digest="w", tokenizer_digest="t", n_parameters=1)
+        >>> loaded = LoadedModel(model=model, tokenizer=tokenizer, checkpoint=tiny, device="cpu")
+        >>> ours, reference = torch_steps(loaded, [Problem(task_id="t/0", prompt="x")], Sampling(max_new_tokens=4))
+        >>> ours() == reference()
+        True
+    """
+    backend = TorchBackend(loaded, batch_size=len(problems) * sampling.n_samples)
+    return _generation_step(backend, problems, sampling), _reference_step(loaded, problems, sampling)
+
+
+def _generation_step(backend: Backend, problems: Sequence[Problem], sampling: Sampling) -> Callable[[], int]:
     """Return a callable that completes the problems and returns how many tokens it drew.
 
     Args:
@@ -34,7 +60,7 @@ def generation_step(backend: Backend, problems: Sequence[Problem], sampling: Sam
     return lambda: sum(generation.n_tokens for generation in backend.generate(problems, sampling))
 
 
-def reference_step(loaded: LoadedModel, problems: Sequence[Problem], sampling: Sampling) -> Callable[[], int]:
+def _reference_step(loaded: LoadedModel, problems: Sequence[Problem], sampling: Sampling) -> Callable[[], int]:
     """Return a callable that completes the same prompts with transformers, all rows in one batch.
 
     Args:
@@ -58,14 +84,6 @@ def reference_step(loaded: LoadedModel, problems: Sequence[Problem], sampling: S
         return _n_drawn(output[:, ids.shape[1] :], forward.eos_ids)
 
     return step
-
-
-def torch_steps(
-    loaded: LoadedModel, problems: Sequence[Problem], sampling: Sampling
-) -> tuple[Callable[[], int], Callable[[], int]]:
-    """Return both callables, ours and the reference, over one model in memory and with equal rows."""
-    backend = TorchBackend(loaded, batch_size=len(problems) * sampling.n_samples)
-    return generation_step(backend, problems, sampling), reference_step(loaded, problems, sampling)
 
 
 def reference_config(sampling: Sampling, eos_ids: Sequence[int]) -> GenerationConfig:

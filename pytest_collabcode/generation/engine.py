@@ -41,6 +41,18 @@ class TorchBackend:
     Attributes:
         n_truncated: prompts whose left end was cut off to fit the context, so far.
         batch_size: as given; halved when memory ran out.
+    Example:
+        >>> from pathlib import Path
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> model, tokenizer = build(recipe("llama-smoke"), 1), train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> tiny = Checkpoint(name="tiny", path=Path(), weights_digest="w", tokenizer_digest="t", n_parameters=1)
+        >>> loaded = LoadedModel(model=model, tokenizer=tokenizer, checkpoint=tiny, device="cpu")
+        >>> problems = [Problem(task_id="t/0", prompt="x"), Problem(task_id="t/1", prompt="x = 1")]
+        >>> drawn = TorchBackend(loaded).generate(problems, Sampling(temperature=0.8, max_new_tokens=4, n_samples=2))
+        >>> [(generation.task_id, generation.sample_index) for generation in drawn]
+        [('t/0', 0), ('t/0', 1), ('t/1', 0), ('t/1', 1)]
     """
 
     def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None) -> None:

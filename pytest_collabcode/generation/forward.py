@@ -27,6 +27,17 @@ class Forward:
         model: transformers.PreTrainedModel, already on the device.
         tokenizer: of transformers, of this model.
         device: "cpu", "cuda", "cuda:1".
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> forward = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu")
+        >>> forward.prompt("def f():\\n", PromptConventions(prefix="<|endoftext|>"))
+        '<|endoftext|>def f():'
+        >>> ids, was_cut = forward.encode_prompt("x" * 2000, room=24)
+        >>> forward.context, len(ids), was_cut
+        (1024, 1000, True)
     """
 
     def __init__(self, model: Any, tokenizer: Any, device: str) -> None:

@@ -31,7 +31,17 @@ REFILL_SHARE = 8
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """One completion under way."""
+    """One completion under way.
+
+    Example:
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> problem, u = Problem(task_id="t/0", prompt="x"), sampler.uniforms(1, "t/0", 0, n=9)
+        >>> row = Row(problem, 0, tokenizer.encode(problem.prompt), u)
+        >>> row.new_ids += tokenizer.encode(" = 1\\n#")
+        >>> row.generation(Stopper(tokenizer, ["\\n#"], []), "stop").completion
+        ' = 1'
+    """
 
     problem: Problem
     sample_index: int
@@ -62,6 +72,18 @@ class Run:
         finish: told of every row that ends.
     Attributes:
         n_rows: the largest number of rows together in the present or last run.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> forward, done = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu"), []
+        >>> sampling, stopper = Sampling(max_new_tokens=3), Stopper(tokenizer, [], [])
+        >>> run = Run(forward, stopper, sampling, lambda row, generation: done.append(generation))
+        >>> u = sampler.uniforms(1, "t/0", 0, n=3)
+        >>> run.run([Row(Problem(task_id="t/0", prompt="x"), i, [40], u) for i in range(5)], batch_size=2)
+        >>> run.n_rows, [(generation.n_tokens, generation.stop_reason) for generation in done]
+        (2, [(3, 'length'), (3, 'length'), (3, 'length'), (3, 'length'), (3, 'length')])
     """
 
     def __init__(

@@ -29,6 +29,15 @@ def score_texts(forward: Forward, texts: Sequence[str], *, max_tokens: int) -> l
         max_tokens: window, cut further where the model's context is shorter.
     Returns:
         One TextScore a text, in order; nats, float32 logits summed in float64.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> forward = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu")
+        >>> a, b = score_texts(forward, ["x = 1\\n", ""], max_tokens=4)
+        >>> (a.n_tokens, a.n_bytes, a.log_likelihood < 0), (b.n_tokens, b.log_likelihood)
+        ((3, 3, True), (0, 0.0))
     """
     window = min(max_tokens, forward.context or max_tokens)
     rows = [forward.encode(text)[:window] for text in texts]
@@ -54,6 +63,15 @@ def embed_texts(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
 
     Returns:
         Float32, shape (len(texts), d), rows of unit length; the row of a text without tokens is zero.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> forward = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu")
+        >>> found = embed_texts(forward, ["x = 1", "x = 1", ""])
+        >>> found.shape, (found @ found[0]).round(3).tolist()
+        ((3, 64), [1.0, 1.0, 0.0])
     """
     window = min(EMBED_TOKENS, forward.context or EMBED_TOKENS)
     rows = [forward.encode(text)[:window] for text in texts]

@@ -29,6 +29,12 @@ def generation_digest(checkpoint: Checkpoint, task: str, sampling: Sampling) -> 
         sampling: all of it, the seed included, but not n_samples.
     Returns:
         The name of a journal of kind "generations".
+    Example:
+        >>> from pathlib import Path
+        >>> a = Checkpoint(name="a", path=Path("a"), weights_digest="w", tokenizer_digest="t", n_parameters=1)
+        >>> wanted = (Sampling(n_samples=9), Sampling(temperature=0.8))
+        >>> [generation_digest(a, "humaneval", s) == generation_digest(a, "humaneval", Sampling()) for s in wanted]
+        [True, False]
     """
     return digest_of(
         checkpoint.weights_digest,
@@ -60,6 +66,19 @@ def stored_generations(
         Ordered by problem, then sample_index.
     Raises:
         StoreError: the journal cannot be read or written; what was appended before stays.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> class Passes:
+        ...     def generate(self, problems, sampling):
+        ...         rest = {"completion": "pass", "n_tokens": 1, "duration_s": 0.1, "stop_reason": "eos"}
+        ...         return [Generation(task_id=p.task_id, sample_index=0, **rest) for p in problems]
+        >>> problems = [Problem(task_id="t/0", prompt="def f():")]
+        >>> with TemporaryDirectory() as folder:
+        ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
+        ...     drawn = stored_generations(Passes, problems, Sampling(), journal=journal)
+        ...     stored_generations(None, problems, Sampling(), journal=journal) == drawn  # no backend is needed now
+        True
     """
     wanted = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
     found = {key: g for key, value in journal.read().items() if (g := _generation(value)) is not None}

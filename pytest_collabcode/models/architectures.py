@@ -32,6 +32,11 @@ def build(recipe: Recipe, seed: int) -> Any:
         LlamaForCausalLM or GPT2LMHeadModel.
     Raises:
         ConfigurationError: the architecture is unknown or the heads do not divide the width.
+    Example:
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> a, b, c = (build(recipe("llama-smoke"), seed).get_input_embeddings().weight for seed in (1, 1, 2))
+        >>> tuple(a.shape), torch.equal(a, b), torch.equal(a, c)
+        ((512, 64), True, False)
     """
     if recipe.width % recipe.n_heads:
         raise ConfigurationError(

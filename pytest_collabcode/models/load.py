@@ -53,6 +53,19 @@ def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
         device: a torch device; float32 on the CPU, bfloat16 where a GPU has it.
     Raises:
         CheckpointError: weights are missing, shapes or tokenizer do not fit, or the device is not there.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.checkpoint import read_checkpoint
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> with TemporaryDirectory() as folder, offline():
+        ...     build(recipe("llama-smoke"), 1).save_pretrained(folder)
+        ...     _ = train_tokenizer(["x = 1\\n"], vocabulary_size=257).save_pretrained(folder)
+        ...     loaded = load(read_checkpoint(Path(folder), name="tiny"))
+        >>> loaded.checkpoint.name, loaded.model.training, loaded.tokenizer.decode(loaded.tokenizer.encode("x = 1"))
+        ('tiny', False, 'x = 1')
     """
     dtype = native_dtype(device)
     model = _from_pretrained(checkpoint, {"dtype": dtype})
@@ -69,6 +82,22 @@ def check_weights(checkpoint: Checkpoint) -> None:
 
     Raises:
         CheckpointError: not a causal LM, missing or misshapen weights, or a tokenizer of another model.
+    Example:
+        >>> from dataclasses import replace
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.checkpoint import read_checkpoint
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> with TemporaryDirectory() as folder, offline():
+        ...     build(replace(recipe("llama-smoke"), vocabulary_size=99), 1).save_pretrained(folder)
+        ...     _ = train_tokenizer(["x = 1\\n"], vocabulary_size=257).save_pretrained(folder)
+        ...     try:
+        ...         check_weights(read_checkpoint(Path(folder)))
+        ...     except CheckpointError as error:
+        ...         str(error).removeprefix(f"{folder}: ")
+        'the tokenizer has 257 tokens, the model 99 embedding rows; put the tokenizer of this very model beside it'
     """
     config = _config(checkpoint)
     architectures = ", ".join(getattr(config, "architectures", None) or ())
@@ -94,6 +123,16 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
     Raises:
         CheckpointError: transformers cannot read it.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_tokenizer(["x = 1\\n"], vocabulary_size=257).save_pretrained(folder)
+        ...     about = {"weights_digest": "w", "tokenizer_digest": "t", "n_parameters": 1}
+        ...     tokenizer = load_tokenizer(Checkpoint(name="tiny", path=Path(folder), **about))
+        >>> tokenizer.decode(tokenizer.encode("x = 1"))
+        'x = 1'
     """
     with offline():
         try:
@@ -180,7 +219,16 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Keep transformers from the network, and its bars and advice off the terminal, while inside."""
+    """Keep transformers from the network, and its bars and advice off the terminal, while inside.
+
+    Example:
+        >>> before = huggingface_hub.constants.HF_HUB_OFFLINE
+        >>> with offline():
+        ...     huggingface_hub.constants.HF_HUB_OFFLINE
+        True
+        >>> huggingface_hub.constants.HF_HUB_OFFLINE == before
+        True
+    """
     logging, constants = transformers.utils.logging, huggingface_hub.constants
     before = logging.get_verbosity(), logging.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
     logging.set_verbosity_error()

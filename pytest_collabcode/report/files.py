@@ -36,6 +36,13 @@ def write_report(report: Report, kind: str, path: Path) -> None:
 
     Raises:
         StoreError: the file cannot be written.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> report = Report(green=True, partial=False, measurements=(), verdicts=(), environment=(("seed", "1"),))
+        >>> with TemporaryDirectory() as folder:
+        ...     write_report(report, "json", Path(folder) / "gate.json")
+        ...     json.loads((Path(folder) / "gate.json").read_text())["environment"]
+        {'seed': '1'}
     """
     text = _json(report) if kind == "json" else markdown(report)
     try:
@@ -74,8 +81,18 @@ def accept(
     Returns:
         One line per entry that was added or changed.
     Raises:
-        ConfigurationError: the report cannot be read, or is of a partial run or has failing verdicts.
+        ConfigurationError: the report cannot be read, is of a partial run, or the
+            baseline cannot be read. A red run may be accepted: a first baseline comes from one.
         StoreError: the baseline cannot be written.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.records import Item
+        >>> measured = Measurement(name="pass@1", subject="s", value=1.0, items=(Item(key="a", value=1.0),))
+        >>> report = Report(green=True, partial=False, measurements=(measured,), verdicts=(), environment=())
+        >>> with TemporaryDirectory() as folder:
+        ...     write_report(report, "json", Path(folder) / "gate.json")
+        ...     accept(Path(folder) / "gate.json", Path(folder) / "baseline.json")
+        ['s|pass@1| = 1 (new)']
     """
     report = _read_json(report_path, "report")
     if report.get("partial"):
@@ -108,11 +125,13 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if table["schema"] != SCHEMA:
             raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
+        _ = table["measurements"]
         if what == "report":
             table["measurements"] = [measurement_from_plain(plain) for plain in table["measurements"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            f"{path} is not a {what} of collabcode: {error}; reports come from --collabcode-report=json:PATH"
+            f"{path} is not a {what} of collabcode: {error}; reports come from --collabcode-report=json:PATH, "
+            "baselines from collabcode accept"
         ) from error
     return table
 

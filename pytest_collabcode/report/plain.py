@@ -31,7 +31,14 @@ def measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
 
 
 def measurement_from_plain(plain: dict[str, Any]) -> Measurement:
-    """Return the measurement that measurement_to_plain made this data from."""
+    """Return the measurement that measurement_to_plain made this data from.
+
+    Example:
+        >>> import json
+        >>> m = Measurement(name="mrr", subject="s", value=0.5, signature=(("seed", "1"),))
+        >>> measurement_from_plain(json.loads(json.dumps(measurement_to_plain(m)))) == m
+        True
+    """
     values = dict(plain)
     values["replicates"] = tuple(plain["replicates"])
     values["items"] = tuple(Item(key=k, value=v, weight=w) for k, v, w in plain["items"])
@@ -57,7 +64,14 @@ def verdict_to_plain(verdict: Verdict) -> dict[str, Any]:
 
 
 def verdict_from_plain(plain: dict[str, Any]) -> Verdict:
-    """Return the verdict that verdict_to_plain made this data from."""
+    """Return the verdict that verdict_to_plain made this data from.
+
+    Example:
+        >>> import json
+        >>> v = Verdict(threshold=Threshold(id="a", metric="mrr"), outcome=Ruling.UNMEASURED, subject="s")
+        >>> verdict_from_plain(json.loads(json.dumps(verdict_to_plain(v)))).blocks
+        True
+    """
     values = dict(plain)
     values["threshold"] = Threshold(**{**plain["threshold"], "subjects": tuple(plain["threshold"]["subjects"])})
     values["outcome"] = Ruling(plain["outcome"])

@@ -32,6 +32,16 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
     Args:
         terminal: pytest's TerminalReporter.
         outcome: of the run.
+    Example:
+        >>> from types import SimpleNamespace
+        >>> terminal = SimpleNamespace(section=print, write_line=lambda line, **colours: print(line))
+        >>> measured = Measurement(name="mrr", subject="s", value=0.5)
+        >>> summarize(terminal, SimpleNamespace(measurements=[measured], verdicts=[], proposals=[], narrowed=True,
+        ...     green=True, corpus=Corpus(name="ours", organizations=(), digest="ab")))
+        collabcode verdicts (PARTIAL: narrowed run, no release verdict)
+        corpus ours ab: 0 files passed over
+        measured   mrr = 0.5 [s]
+        collabcode: PARTIAL: 0 verdicts, all that were selected passed; this is not a release verdict
     """
     terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
     for line in corpus_lines(outcome.corpus):
@@ -146,7 +156,15 @@ def evidence_lines(verdict: Verdict) -> list[str]:
 
 
 def final_line(outcome: Outcome) -> str:
-    """Return the one line that says what the run means."""
+    """Return the one line that says what the run means.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from pytest_collabcode.records import Threshold
+        >>> verdict = Verdict(threshold=Threshold(id="a", metric="mrr"), outcome=Ruling.UNDECIDED, subject="s")
+        >>> final_line(SimpleNamespace(verdicts=[verdict], proposals=[], narrowed=False, green=False))
+        'collabcode: RED: 1 of 1 verdicts block'
+    """
     blocking = sum(v.blocks for v in outcome.verdicts)
     count = len(outcome.verdicts)
     if outcome.narrowed:

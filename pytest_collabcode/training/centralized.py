@@ -51,7 +51,13 @@ class Local:
 
 @dataclass(frozen=True, slots=True)
 class Centralized:
-    """All organizations hand over their code, which is shuffled together."""
+    """All organizations hand over their code, which is shuffled together.
+
+    Example:
+        >>> regime = Centralized(("meta", "google"))
+        >>> regime.name, regime.before
+        ('centralized', None)
+    """
 
     organizations: tuple[str, ...]
 

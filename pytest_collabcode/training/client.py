@@ -42,6 +42,23 @@ def client_app(prepare: Prepare, *, after_reading: Callable[[Trainer], None] = l
         after_reading: called each time the trainer read its loss.
     Returns:
         flwr.clientapp.ClientApp that answers train messages.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.flower import ConfigRecord
+        >>> from pytest_collabcode.training.grid import flower_session
+        >>> from pytest_collabcode.training.packing import Stream, TokenizedDocuments
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tiny, tokens = recipe("llama-smoke"), (np.zeros(1024, np.int32),)
+        >>> stream = Stream(
+        ...     documents=(TokenizedDocuments(organization="meta", tokens=tokens, copies=(1,)),), recipe=tiny
+        ... )
+        >>> app = client_app(lambda organization: Trainer(build(tiny, 1), stream, device="cpu"))
+        >>> config = ConfigRecord({ROUND: 1, ROUNDS: 2})
+        >>> with flower_session():  # the first of two rounds: half of the four steps
+        ...     content = RecordDict({"arrays": weights_record(build(tiny, 1)), "config": config})
+        ...     reply = app(Message(content, 2, "train"), new_context(2, "meta"))
+        >>> int(reply.content["metrics"]["n-steps"])
+        2
     """
     app = ClientApp()
 
@@ -54,7 +71,14 @@ def client_app(prepare: Prepare, *, after_reading: Callable[[Trainer], None] = l
 
 
 def weights_record(model: Any) -> Any:
-    """Return the model's trainable and frozen floating-point parameters as a Flower ArrayRecord, tied ones once."""
+    """Return the model's trainable and frozen floating-point parameters as a Flower ArrayRecord, tied ones once.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 9, bias=False))
+        >>> model[1].weight = model[0].weight
+        >>> list(weights_record(model))
+        ['0.weight']
+    """
     return record_of({n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()})
 
 
@@ -63,6 +87,11 @@ def load_weights(model: Any, arrays: Mapping[str, Any]) -> None:
 
     Raises:
         MeasurementError: names or shapes are not the model's.
+    Example:
+        >>> ours, theirs = torch.nn.Linear(2, 3), torch.nn.Linear(2, 3)
+        >>> load_weights(ours, weights_record(theirs))
+        >>> torch.equal(ours.weight, theirs.weight)
+        True
     """
     own = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
     if set(own) != set(arrays):
@@ -79,17 +108,33 @@ def load_weights(model: Any, arrays: Mapping[str, Any]) -> None:
 
 
 def record_of(tensors: Mapping[str, Tensor]) -> Any:
-    """Return named tensors as a Flower ArrayRecord."""
+    """Return named tensors as a Flower ArrayRecord, in float32.
+
+    Example:
+        >>> record_of({"w": torch.tensor([1, 2])})["w"].numpy()
+        array([1., 2.], dtype=float32)
+    """
     return ArrayRecord({name: Array(tensor.float().cpu().numpy()) for name, tensor in tensors.items()})
 
 
 def tensors_of(record: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return a Flower ArrayRecord as named tensors."""
+    """Return a Flower ArrayRecord as named tensors, which share no memory with it.
+
+    Example:
+        >>> tensors_of(record_of({"w": torch.tensor([1.0, 2.0])}))
+        {'w': tensor([1., 2.])}
+    """
     return {name: torch.from_numpy(np.array(array.numpy())) for name, array in record.items()}
 
 
 def new_context(node_id: int, organization: str) -> Any:
-    """Return the Flower Context of an organization that has not trained yet."""
+    """Return the Flower Context of an organization that has not trained yet.
+
+    Example:
+        >>> context = new_context(2, "meta")
+        >>> context.node_config["organization"], list(context.state)
+        ('meta', [])
+    """
     return Context(
         run_id=1, node_id=node_id, node_config={ORGANIZATION: organization}, state=RecordDict(), run_config={}
     )

@@ -100,6 +100,10 @@ def build_strategy(name: str, n_organizations: int) -> Any:
     Args:
         name: a key of STRATEGIES.
         n_organizations: 1 or more; Flower's own minimum of 2 would wait for ever with one.
+    Example:
+        >>> strategy = build_strategy("fedyogi", 3)
+        >>> type(strategy).__name__, strategy.min_available_nodes
+        ('FedYogi', 3)
     """
     flower_class, settings = STRATEGIES[name]
     return getattr(flower_strategies, flower_class)(

@@ -27,6 +27,10 @@ class LocalGrid(Grid):  # type: ignore[misc]
     Args:
         app: the ClientApp.
         contexts: by node id; what an organization keeps between rounds.
+    Example:
+        >>> from pytest_collabcode.training.client import new_context
+        >>> LocalGrid(app=None, contexts={2: new_context(2, "meta"), 3: new_context(3, "google")}).get_node_ids()
+        [2, 3]
     """
 
     def __init__(self, app: Any, contexts: Mapping[int, Any]) -> None:
@@ -50,7 +54,7 @@ class LocalGrid(Grid):  # type: ignore[misc]
     def _ask(self, message: Any) -> Any:
         context = self._contexts[message.metadata.dst_node_id]
         reply = self._app(message, context)
-        check_reply(str(context.node_config[ORGANIZATION]), message.content["arrays"], reply)
+        _check_reply(str(context.node_config[ORGANIZATION]), message.content["arrays"], reply)
         return reply
 
     def set_run(self, run: Any) -> None:
@@ -76,7 +80,7 @@ class LocalGrid(Grid):  # type: ignore[misc]
         raise NotImplementedError
 
 
-def check_reply(organization: str, sent: Mapping[str, Any], reply: Any) -> None:
+def _check_reply(organization: str, sent: Mapping[str, Any], reply: Any) -> None:
     """Check that a reply is a finite update of exactly the parameters that were sent, with an honest weight.
 
     Flower's strategies average whatever broadcasts, NaN included.
@@ -111,7 +115,13 @@ def check_reply(organization: str, sent: Mapping[str, Any], reply: Any) -> None:
 
 @contextmanager
 def flower_session() -> Iterator[None]:
-    """Let Flower's classes work outside its own processes while inside: identity set, telemetry off, log silent."""
+    """Let Flower's classes work outside its own processes: identity set for good, else silent inside.
+
+    Example:
+        >>> with flower_session():
+        ...     telemetry.FLWR_TELEMETRY_ENABLED, logging.getLogger("flwr").isEnabledFor(logging.WARNING)
+        ('0', False)
+    """
     # Messages ask for the identity of the task that makes them, which Flower's own launchers set.
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = SERVER_ID
     logger = logging.getLogger("flwr")

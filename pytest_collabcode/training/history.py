@@ -28,7 +28,15 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingHistory:
-    """All stages of a regime, and every hyperparameter."""
+    """All stages of a regime, and every hyperparameter.
+
+    Example:
+        >>> rest = {"organizations": ("meta",), "n_tokens": 80, "losses": ((5, 3.5),), "duration_s": 0.5}
+        >>> stages = tuple(Stage(name=f"round {i}", n_steps=5, **rest) for i in (1, 2))
+        >>> history = TrainingHistory(regime="fedavg", organizations=("meta",), stages=stages, hyperparameters=())
+        >>> history.n_steps, history.n_tokens, history.duration_s
+        (10, 160, 1.0)
+    """
 
     regime: str
     organizations: tuple[str, ...]  # in order of training
@@ -52,7 +60,16 @@ class TrainingHistory:
 
 
 def write_history(history: TrainingHistory, directory: Path) -> None:
-    """Write history.json into a checkpoint directory that is being made."""
+    """Write history.json into a checkpoint directory that is being made.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> history = TrainingHistory(regime="local:meta", organizations=("meta",), stages=(), hyperparameters=())
+        >>> with TemporaryDirectory() as folder:
+        ...     write_history(history, Path(folder))
+        ...     [path.name for path in Path(folder).iterdir()]
+        ['history.json']
+    """
     (directory / HISTORY).write_text(json.dumps(asdict(history), indent=1), encoding="utf-8")
 
 
@@ -61,6 +78,15 @@ def read_history(directory: Path) -> TrainingHistory:
 
     Raises:
         FileNotFoundError: the checkpoint was trained elsewhere.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> history = TrainingHistory(
+        ...     regime="local:meta", organizations=("meta",), stages=(), hyperparameters=(("seed", "1"),)
+        ... )
+        >>> with TemporaryDirectory() as folder:
+        ...     write_history(history, Path(folder))
+        ...     read_history(Path(folder)) == history
+        True
     """
     values = json.loads((directory / HISTORY).read_text(encoding="utf-8"))
     stages = tuple(

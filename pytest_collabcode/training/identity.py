@@ -36,7 +36,12 @@ def checkpoint_digest(
 
 
 def tokenizer_key(corpus_digest: str, vocabulary_size: int) -> str:
-    """Return the digest under which the store keeps the tokenizer that all regimes of a corpus share."""
+    """Return the digest under which the store keeps the tokenizer that all regimes of a corpus share.
+
+    Example:
+        >>> tokenizer_key("c", 512) == tokenizer_key("c", 4096)
+        False
+    """
     return digest_of("tokenizer", CODE_VERSION, corpus_digest, vocabulary_size)
 
 

@@ -21,7 +21,22 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One training, ready to start or to go on."""
+    """One training, ready to start or to go on.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> files = (("meta", 1024), ("google", 2048))  # one of so many tokens each
+        >>> documents = {
+        ...     name: TokenizedDocuments(organization=name, tokens=(np.zeros(n, np.int32),), copies=(1,))
+        ...     for name, n in files
+        ... }
+        >>> rest = {"model": None, "device": "cpu", "state": StateFile(Path("x.state")), "progress": lambda *_: None}
+        >>> job = Job(documents=documents, recipe=recipe("llama-smoke"), **rest)
+        >>> job.stream(["meta"]).n_sequences, job.stream(["meta", "google"]).n_sequences
+        (8, 24)
+    """
 
     model: Any  # on the device, in float32; trained in place
     documents: Mapping[str, TokenizedDocuments]  # of every organization of the corpus
@@ -72,6 +87,21 @@ def train_stage(job: Job, names: Sequence[str], label: str) -> Stage:
 
     Returns:
         The record of the stage, named label.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import numpy as np
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tiny, tokens = recipe("llama-smoke"), (np.zeros(1024, np.int32),)
+        >>> meta = TokenizedDocuments(organization="meta", tokens=tokens, copies=(1,))
+        >>> rest = {"device": "cpu", "progress": lambda label, done, total: None}
+        >>> with TemporaryDirectory() as folder:
+        ...     state = StateFile(Path(folder, "a.state"))
+        ...     job = Job(model=build(tiny, 1), documents={"meta": meta}, recipe=tiny, state=state, **rest)
+        ...     stage = train_stage(job, ["meta"], "local:meta")
+        >>> stage.name, stage.n_steps, stage.n_tokens  # two passes over 1024 tokens
+        ('local:meta', 4, 2048)
     """
     trainer = Trainer(job.model, job.stream(names), device=job.device)
     saved = job.state.load()

@@ -45,7 +45,14 @@ def learning_rate(recipe: Recipe, step: int, n_steps: int) -> float:
 
 
 def working_dtype(recipe: Recipe, device: str) -> torch.dtype:
-    """Return the type of matrix products: bfloat16 where the recipe allows it and the device has it natively."""
+    """Return the type of matrix products: bfloat16 where the recipe allows it and the device has it natively.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> working_dtype(replace(recipe("llama-demo"), dtype="float32"), "cpu")
+        torch.float32
+    """
     kind = torch.device(device).type
     if recipe.dtype != "bfloat16":
         return torch.float32
@@ -56,7 +63,22 @@ def working_dtype(recipe: Recipe, device: str) -> torch.dtype:
 
 
 class Trainer:
-    """Training in progress of a model on one stream; it owns the optimizer, not the model."""
+    """Training in progress of a model on one stream; it owns the optimizer, not the model.
+
+    Example:
+        >>> import numpy as np
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.packing import TokenizedDocuments
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tiny, tokens = recipe("llama-smoke"), (np.zeros(1024, np.int32),)
+        >>> meta = TokenizedDocuments(organization="meta", tokens=tokens, copies=(1,))
+        >>> trainer = Trainer(build(tiny, 1), Stream(documents=(meta,), recipe=tiny), device="cpu")
+        >>> for until in (1, 4):  # it may stop anywhere and go on
+        ...     trainer.run(until, after_reading=lambda: None)
+        >>> (_, before), (_, after) = trainer.losses
+        >>> trainer.step, before > after
+        (4, True)
+    """
 
     def __init__(self, model: Any, stream: Stream, *, device: str) -> None:
         self.model = model
@@ -67,7 +89,7 @@ class Trainer:
         self._device = torch.device(device)
         self._dtype = working_dtype(stream.recipe, device)
         self._parameters: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        self._optimizer = _adamw(list(self._parameters.values()), stream.recipe, fused=device_has_fused(device))
+        self._optimizer = _adamw(list(self._parameters.values()), stream.recipe, fused=_device_has_fused(device))
 
     def run(self, until: int, *, after_reading: Callable[[], None], proximal_mu: float = 0.0) -> None:
         """Train up to, not including, step `until` of the stream.
@@ -173,7 +195,7 @@ class Trainer:
         self.losses.append((self.step, loss))
 
 
-def device_has_fused(device: str) -> bool:
+def _device_has_fused(device: str) -> bool:
     """Return whether torch has a fused AdamW for the device: one pass over memory instead of a dozen."""
     return torch.device(device).type in ("cpu", "cuda")
 

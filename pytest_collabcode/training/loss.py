@@ -26,6 +26,13 @@ def next_token_loss(model: Any, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: of the matrix products; sums stay in float32.
     Returns:
         A scalar on the model's device, to be used with `backward` once.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> model, tokens = build(recipe("llama-smoke"), 1), torch.arange(64).reshape(2, 32)
+        >>> loss = next_token_loss(model, tokens, torch.float32)
+        >>> bool(abs(loss - model(input_ids=tokens, labels=tokens).loss) < 1e-4)
+        True
     """
     device = tokens.device.type
     with torch.autocast(device, dtype=dtype, enabled=dtype != torch.float32):

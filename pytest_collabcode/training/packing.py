@@ -24,7 +24,13 @@ Tokens = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizedDocuments:
-    """One organization's training split as token ids."""
+    """One organization's training split as token ids.
+
+    Example:
+        >>> tokens = (np.array([5, 6, 0], np.int32), np.array([7, 0], np.int32))
+        >>> TokenizedDocuments(organization="meta", tokens=tokens, copies=(1, 4)).n_tokens
+        11
+    """
 
     organization: str
     tokens: tuple[Tokens, ...]  # per document, separator at its end
@@ -46,6 +52,14 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> dict[str, TokenizedDocuments]:
         tokenizer: a transformers tokenizer; special tokens written out in a text stay ordinary text.
     Returns:
         By organization, in the corpus's order.
+    Example:
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.records import Document, Organization
+        >>> files = (Document(path="a.py", text="x = 1\\n", organization="meta"),)
+        >>> corpus = Corpus(name="toy", organizations=(Organization(name="meta", documents=files),))
+        >>> found = tokenize(corpus, train_tokenizer(["x = 1\\n"], vocabulary_size=257))
+        >>> found["meta"].n_tokens  # six characters and the separator
+        7
     """
     return {
         organization.name: _tokenize(
@@ -87,6 +101,15 @@ class Stream:
     """The batches of one schedule: every step's batch can be asked for on its own, so resuming needs one integer.
 
     The same organizations give the same stream in every regime.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tiny = replace(recipe("llama-smoke"), sequence_tokens=4, batch_size=2, passes=2.0)
+        >>> meta = TokenizedDocuments(organization="meta", tokens=(np.arange(9, dtype=np.int32),), copies=(1,))
+        >>> stream = Stream(documents=(meta,), recipe=tiny)
+        >>> stream.n_steps, stream.n_dropped_tokens, stream.batch(1).tolist()
+        (2, 1, [[0, 1, 2, 3], [4, 5, 6, 7]])
     """
 
     documents: tuple[TokenizedDocuments, ...]
@@ -156,5 +179,13 @@ def stream_of(documents: Mapping[str, TokenizedDocuments], names: Sequence[str],
 
     Raises:
         CorpusError: they do not fill one sequence.
+    Example:
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokens = (np.zeros(1024, np.int32),)
+        >>> documents = {
+        ...     name: TokenizedDocuments(organization=name, tokens=tokens, copies=(1,)) for name in ("meta", "google")
+        ... }
+        >>> stream_of(documents, ["meta"], recipe("llama-smoke")).n_sequences
+        8
     """
     return Stream(documents=tuple(documents[name] for name in names), recipe=recipe)

@@ -32,7 +32,12 @@ local, centralized, incremental, fedavg, fedavgm, fedprox, fedadagrad, fedadam, 
 
 
 def regime_of(name: RegimeName) -> Regime:
-    """Return the regime of a name taken apart."""
+    """Return the regime of a name taken apart.
+
+    Example:
+        >>> regime_of(RegimeName("federated", ("meta", "google"), "fedavg"))
+        Federated(organizations=('meta', 'google'), strategy='fedavg')
+    """
     if name.kind == LOCAL:
         return Local(name.organizations[0])
     if name.kind == CENTRALIZED:

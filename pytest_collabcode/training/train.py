@@ -73,6 +73,18 @@ def train(
         ConfigurationError: the recipe does not fit the base.
         MeasurementError: training diverged.
         StoreError: the store cannot be written.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.records import Document, Organization
+        >>> from pytest_collabcode.training.centralized import Local
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> files = (Document(path="a.py", text="x = 1\\n" * 200, organization="meta"),)
+        >>> corpus = Corpus(name="toy", organizations=(Organization(name="meta", documents=files),), digest="d")
+        >>> with TemporaryDirectory() as folder:
+        ...     resources = Resources(store=Store(Path(folder)))
+        ...     a, b = (train(Local("meta"), corpus, recipe("llama-smoke"), resources=resources) for _ in range(2))
+        >>> a == b, a.regime, a.organizations  # the second was in the store
+        (True, 'local:meta', ('meta',))
     """
     digest = checkpoint_digest(name_of(regime), corpus.digest, recipe, base=base)
     target = resources.store.checkpoint(digest)
@@ -83,7 +95,7 @@ def train(
     return read_checkpoint(target, name=name or regime.name)
 
 
-def corpus_tokenizer(corpus: Corpus, recipe: Recipe, store: Store) -> Path:
+def _corpus_tokenizer(corpus: Corpus, recipe: Recipe, store: Store) -> Path:
     """Return the directory of the tokenizer that all regimes share, trained on the pooled training split if need be.
 
     Raises:
@@ -146,7 +158,7 @@ def _train_into(
 def _start(before: Checkpoint | None, corpus: Corpus, recipe: Recipe, resources: Resources) -> tuple[Any, Any]:
     """Return the model to train from, in float32 on the CPU, and its tokenizer."""
     if before is None:
-        directory = corpus_tokenizer(corpus, recipe, resources.store)
+        directory = _corpus_tokenizer(corpus, recipe, resources.store)
         with offline():
             tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
         return build(recipe, recipe.seed), tokenizer

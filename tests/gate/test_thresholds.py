@@ -33,6 +33,8 @@ def load(tmp_path, text):
         (HEAD + 'at_least = 0.1\nundecided = "pass"', "undecided='pass'; valid: fail, accept"),
         (HEAD + "at_least = 0.1\nsubjects = [1]", r"subjects=\[1\] is not a list of subject names"),
         (HEAD + "at_least = 0.1\n" + HEAD[11:] + "at_least = 0.2", r"t\.toml:6: id='a' is taken by .*t\.toml:2"),
+        ("schema = 1\nthreshold = [{id = 'a', metric = 'pass@1', at_least = 0.1}]", r"begins with \[\[threshold\]\]"),
+        ("schema = 1\n[threshold]\nid = 'a'", r"begins with \[\[threshold\]\]"),
         ("schema = 2", "schema=2; this version reads schema = 1"),
         ("schema = 1\ngate = 2", "key 'gate' is unknown"),
         ("schema = [", "not a readable TOML file"),

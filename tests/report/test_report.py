@@ -87,6 +87,13 @@ def test_what_is_no_report_is_not_accepted(tmp_path, text, message):
         accept(tmp_path / "r.json", tmp_path / "b.json")
 
 
+def test_what_is_no_baseline_is_not_updated(tmp_path):
+    write_report(report(HITS), "json", tmp_path / "r.json")
+    (tmp_path / "b.json").write_text('{"schema": 1}')
+    with pytest.raises(ConfigurationError, match="is not a baseline"):
+        accept(tmp_path / "r.json", tmp_path / "b.json")
+
+
 def test_a_partial_run_is_not_accepted(tmp_path):
     write_report(replace(report(HITS), partial=True), "json", tmp_path / "r.json")
     with pytest.raises(ConfigurationError, match="PARTIAL"):
