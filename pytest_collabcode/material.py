@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
+from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.corpus.consortium import Consortium
 from pytest_collabcode.corpus.functions import corpus_functions, sample_functions
 from pytest_collabcode.corpus.load import load_corpus
-from pytest_collabcode.memorization.index import CloneIndex
 from pytest_collabcode.records import Corpus, Document, Function, Problem, Sampling
 from pytest_collabcode.settings import Profile
 from pytest_collabcode.tasks import completion, humaneval, memorization, perplexity, retrieval

@@ -163,7 +163,7 @@ def generations(
 @pytest.fixture
 def memorization(request: pytest.FixtureRequest, subject: str) -> tuple[Measurement, ...]:
     """Every memorization measurement of the subject: the matrix, crossings, controls and the paper's counts."""
-    return _session(request).measures.memorization(subject)
+    return _session(request).measures.leaks.everything(subject)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ LAYERS = {
     **dict.fromkeys(["records", "errors"], 0),
     **dict.fromkeys(["digests", "intervals", "lines"], 1),
     **dict.fromkeys(["settings", "store", "weights", "manifest", "checkpoint", "progress"], 2),
-    **dict.fromkeys(["corpus", "execution", "metrics", "memorization", "throughput", "gate", "report"], 2),
+    **dict.fromkeys(["corpus", "execution", "metrics", "clones", "memorization", "throughput", "gate", "report"], 2),
     **dict.fromkeys(["tasks", "models"], 3),
     **dict.fromkeys(["training", "generation"], 4),
     **dict.fromkeys(
@@ -26,6 +26,8 @@ LAYERS = {
             "material",
             "trainings",
             "pipeline",
+            "answers",
+            "leaks",
             "measures",
             "preparation",
             "workers",
@@ -37,7 +39,8 @@ LAYERS = {
     ),
     **dict.fromkeys(["hookspecs", "gatekeeper", "plugin", "cli", "__main__"], 6),
 }
-MAY_IMPORT_ASIDE = {("report", "gate")}  # a report is verdicts written out
+# A report is verdicts written out; memorization is what found clones mean.
+MAY_IMPORT_ASIDE = {("report", "gate"), ("memorization", "clones")}
 HEAVY = ("torch", "transformers", "flwr", "datasketch", "numpy", "scipy", "tokenizers", "safetensors", "sacrebleu")
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS, MAX_MEDIAN = 300, 50, 6, 12
 

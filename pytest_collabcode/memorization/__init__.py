@@ -1,1 +1,1 @@
-"""Whose training code comes back: an index of line windows, clones found with it, and who they belong to."""
+"""Whose training code comes back, and what found clones mean: ratios by organization, controls, and more than verbatim."""

@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from pytest_collabcode.clones.index import NORMALIZATION, CloneIndex
 from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.memorization.clones import ProblemClones
-from pytest_collabcode.memorization.index import NORMALIZATION, CloneIndex
 from pytest_collabcode.records import Clone, Item, Measurement, Sampling, Signature
 
 ANY = "any"  # source organization of a hit on whatever organization's code

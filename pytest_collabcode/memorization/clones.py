@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.runs import Run, by_organization, holds, maximal, runs_of
 from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.lines import significant_lines
-from pytest_collabcode.memorization.index import CloneIndex
-from pytest_collabcode.memorization.runs import Run, by_organization, holds, maximal, runs_of
 from pytest_collabcode.records import Clone, Fragment, Generation, Problem
 
 

@@ -36,6 +36,9 @@ class Clone:
     fingerprint: str  # of the lines; stands for the code, which is never printed
     organizations: tuple[str, ...] = ()  # all whose corpora hold these lines
     planted: bool = False
+    header: bool = False  # nothing but licence header, or too little beside it to be a clone by itself
+    licence: str = ""  # SPDX identifier of the training document
+    copies: int = 0  # places in the training data of its rarest window; 0 where that is not known
 
     @property
     def crosses(self) -> bool:
@@ -58,6 +61,7 @@ class Item:
     key: str
     value: float  # numerator
     weight: float = 1.0  # denominator
+    cluster: str = ""  # what it shares with others, say the file its prompt stands in; "" = it stands alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

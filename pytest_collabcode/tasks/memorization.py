@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pytest_collabcode.clones.index import MIN_LINES
 from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.memorization.attribution import clone_counts, cross_organization_ratio, memorization_matrix
 from pytest_collabcode.memorization.clones import ProblemClones
 from pytest_collabcode.memorization.controls import with_heldout_controls
-from pytest_collabcode.memorization.index import MIN_LINES
 from pytest_collabcode.records import Function, Measurement, Plant, Problem, Sampling, Signature
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif")

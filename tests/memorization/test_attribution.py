@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.intervals import interval_of
 from pytest_collabcode.memorization.attribution import (
@@ -14,7 +15,6 @@ from pytest_collabcode.memorization.attribution import (
     memorization_signature,
 )
 from pytest_collabcode.memorization.clones import ProblemClones, scan
-from pytest_collabcode.memorization.index import CloneIndex
 from pytest_collabcode.records import Clone, Document, Fragment, Generation, Problem, Sampling
 
 ORGANIZATIONS = ("acme", "bolt", "core")

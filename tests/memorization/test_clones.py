@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.lines import significant_lines
 from pytest_collabcode.memorization import index as index_module
 from pytest_collabcode.memorization.clones import find_clones, scan
-from pytest_collabcode.memorization.index import CloneIndex
 from pytest_collabcode.records import Clone, Document, Fragment, Generation, Problem
 
 CODE = [f"line_{i} = {i}" for i in range(40)]

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.memorization.attribution import memorization_signature
 from pytest_collabcode.memorization.clones import scan
-from pytest_collabcode.memorization.index import CloneIndex
 from pytest_collabcode.records import Document, Function, Generation, Plant
 from pytest_collabcode.tasks.memorization import measure, problems, sampling
 

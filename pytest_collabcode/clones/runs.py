@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_collabcode.memorization.index import CloneIndex, Integers
+from pytest_collabcode.clones.index import CloneIndex, Integers
 
 
 @dataclass(frozen=True, slots=True)

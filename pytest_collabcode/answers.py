@@ -1,0 +1,64 @@
+"""Answers: each question asked once per subject, each number signed with what it depends on.
+
+Not covered: the questions themselves (measures.py, leaks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar, cast
+
+import torch
+
+from pytest_collabcode.pipeline import Pipeline
+from pytest_collabcode.records import Checkpoint, Measurement
+
+Measured = tuple[Measurement, ...]
+T = TypeVar("T")
+
+
+class Answers:
+    """What a session has measured so far.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.settings import make_settings
+        >>> from pytest_collabcode.workbench import open_workbench
+        >>> with TemporaryDirectory() as folder:
+        ...     answers = Answers(Pipeline(open_workbench(make_settings(directory=Path(folder)))))
+        >>> answers.once("a", "sum", lambda: 3), answers.once("a", "sum", lambda: 4)
+        (3, 3)
+    """
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self._known: dict[tuple[str, str], object] = {}
+
+    def once(self, subject: str, work: str, compute: Callable[[], T]) -> T:
+        """Return what compute returned the first time for this subject and work.
+
+        Raises:
+            WorkerError: a worker process already failed at it.
+        """
+        key = (subject, work)
+        if key not in self._known:
+            self.pipeline.refuse_failed(subject, work)
+            self._known[key] = compute()
+        return cast(T, self._known[key])
+
+    def signed(self, measured: Iterable[Measurement], checkpoint: Checkpoint) -> Measured:
+        """Return the measurements with profile, seed, corpus, weights and versions in their signatures."""
+        settings = self.pipeline.settings
+        shared = (
+            ("profile", settings.profile.name),
+            ("seed", str(settings.seed)),
+            ("corpus", self.pipeline.material.corpus.digest[:8]),
+            ("weights", checkpoint.weights_digest[:8]),
+            ("torch", str(torch.__version__)),
+        )
+        return tuple(
+            replace(m, signature=(*m.signature, *(pair for pair in shared if pair[0] not in dict(m.signature))))
+            for m in measured
+        )
