@@ -8,15 +8,17 @@ Source: Chen and Jiang 2024, arXiv 2409.12020, for runs of six lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pytest_collabcode.clones.index import CloneIndex
-from pytest_collabcode.clones.runs import Run, by_organization, holds, maximal, runs_of
+from pytest_collabcode.clones.normalize import significant
+from pytest_collabcode.clones.runs import Run, by_organization, holds, maximal
 from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.lines import significant_lines
 from pytest_collabcode.records import Clone, Fragment, Generation, Problem
+
+Numbered = tuple[list[int], list[str]]  # line numbers of a completion, and its normalized significant lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class ProblemClones:
     stratum: str  # of the prompt: "natural", "planted" or "heldout"
     n_samples: int
     clones: tuple[Clone, ...]
+    line_numbers: tuple[tuple[int, ...], ...] = ()  # per sample, the significant lines that are the model's own
 
 
 def find_clones(
@@ -55,22 +58,8 @@ def find_clones(
         [('t#0:1-3', 'acme:x.py:3-4', 2)]
 
     """
-    numbered = list(continuation_lines(completion, prompt=prompt))
-    runs = runs_of(index, index.line_ids([line for _, line in numbered]))
-    planted = maximal([run for run in runs if index.documents[index.document[run.position]].planted])
-    kept = {owner: maximal(own) for owner, own in by_organization(index, runs).items()}
-    return [
-        Clone(
-            generated=_generated_fragment(numbered, run, f"{task_id}#{sample_index}"),
-            training=_training_fragment(index, owner, run),
-            significant_lines=run.stop - run.first,
-            fingerprint=_fingerprint(line for _, line in numbered[run.first : run.stop]),
-            organizations=tuple(sorted(o for o, others in kept.items() if holds(others, run))),
-            planted=_is_planted(run, planted, index.min_lines),
-        )
-        for owner, own in sorted(kept.items())
-        for run in own
-    ]
+    numbered = own_lines(completion, prompt=prompt, normalization=index.normalization)
+    return _clones(index, numbered, index.find(numbered[1]), f"{task_id}#{sample_index}")
 
 
 def scan(
@@ -101,26 +90,53 @@ def scan(
         if generation.task_id not in by_task:
             raise MeasurementError(f"task_id={generation.task_id!r}: a generation of no problem in this task")
         by_task[generation.task_id].append(generation)
-    n_samples = max(map(len, by_task.values()), default=0)
-    return [_scan_problem(index, p, by_task[p.task_id], n_samples=n_samples, heldout=heldout) for p in problems]
+    n_samples = max(map(len, by_task.values()), default=0) or 1
+    numbered: dict[tuple[str, int], Numbered] = {}
+    for problem in problems:
+        own = by_task[problem.task_id]
+        if len(own) != n_samples:
+            raise MeasurementError(
+                f"task_id={problem.task_id!r}: {len(own)} generations where {n_samples} are expected; "
+                "generate the rest first"
+            )
+        for g in own:
+            key = (g.task_id, g.sample_index)
+            numbered[key] = own_lines(g.completion, prompt=problem.prompt, normalization=index.normalization)
+    runs = dict(zip(numbered, index.find_all([lines for _, lines in numbered.values()]), strict=True))
+    return [
+        ProblemClones(
+            problem=problem,
+            stratum="heldout" if heldout else "planted" if problem.planted else "natural",
+            n_samples=n_samples,
+            clones=tuple(
+                clone
+                for g in by_task[problem.task_id]
+                for key in [(g.task_id, g.sample_index)]
+                for clone in _clones(index, numbered[key], runs[key], f"{g.task_id}#{g.sample_index}")
+            ),
+            line_numbers=tuple(tuple(numbered[g.task_id, g.sample_index][0]) for g in by_task[problem.task_id]),
+        )
+        for problem in problems
+    ]
 
 
-def continuation_lines(completion: str, *, prompt: str = "") -> Iterator[tuple[int, str]]:
-    """Yield (1-based line of the completion, stripped line) of every significant line that is the model's own.
+def own_lines(completion: str, *, prompt: str = "", normalization: str = "verbatim") -> Numbered:
+    """Return (1-based lines of the completion, normalized lines) of every significant line that is the model's own.
 
     Args:
         completion: continuation text.
         prompt: what it continues; if its last line has something on it, the completion's first line is the rest of
             a prompt line and is dropped.
+        normalization: of the index that will be asked.
     Example:
-        >>> list(continuation_lines(" -> int:\\n    return 1", prompt="def f()"))
-        [(2, 'return 1')]
-        >>> list(continuation_lines("return 1", prompt="def f():\\n    "))
-        [(1, 'return 1')]
-
+        >>> own_lines(" -> int:\\n    return 1", prompt="def f()")
+        ([2], ['return 1'])
+        >>> own_lines("return 1", prompt="def f():\\n    ")
+        ([1], ['return 1'])
     """
-    first = first_own_line(prompt)
-    return ((number, line) for number, line in significant_lines(completion) if number >= first)
+    numbers, lines = significant(completion, normalization)
+    skipped = sum(number < first_own_line(prompt) for number in numbers)
+    return numbers[skipped:], lines[skipped:]
 
 
 def first_own_line(prompt: str) -> int:
@@ -129,28 +145,43 @@ def first_own_line(prompt: str) -> int:
     Example:
         >>> first_own_line("def f():"), first_own_line("def f():\\n"), first_own_line("def f():\\n    ")
         (2, 1, 1)
-
     """
     return 2 if prompt.replace("\r", "\n").rpartition("\n")[2].strip() else 1
 
 
-def _scan_problem(
-    index: CloneIndex, problem: Problem, generations: Sequence[Generation], *, n_samples: int, heldout: bool
-) -> ProblemClones:
-    if not generations or len(generations) != n_samples:
-        raise MeasurementError(
-            f"task_id={problem.task_id!r}: {len(generations)} generations where {n_samples or 1} are expected; "
-            "generate the rest first"
+def _clones(index: CloneIndex, numbered: Numbered, runs: Sequence[Run], path: str) -> list[Clone]:
+    numbers, lines = numbered
+    planted = maximal(run for run in runs if run.origin.planted)
+    kept = {owner: maximal(own) for owner, own in by_organization(runs).items()}
+    return [
+        Clone(
+            generated=Fragment(
+                organization="", path=path, first_line=numbers[run.first], last_line=numbers[run.stop - 1]
+            ),
+            training=Fragment(
+                organization=owner, path=run.origin.path, first_line=run.first_line, last_line=run.last_line
+            ),
+            significant_lines=run.stop - run.first,
+            fingerprint=run.fingerprint or fragment_fingerprint(lines[run.first : run.stop]),
+            organizations=tuple(sorted(o for o, others in kept.items() if holds(others, run))),
+            planted=_is_planted(run, planted, index.min_lines),
+            header=run.stop - run.first - run.n_header < index.min_lines and run.n_header > 0,
+            licence=run.origin.licence,
+            copies=run.copies,
         )
-    clones: list[Clone] = []
-    for g in generations:
-        clones += find_clones(
-            index, g.completion, task_id=g.task_id, sample_index=g.sample_index, prompt=problem.prompt
-        )
-    stratum = "planted" if problem.planted else "natural"
-    return ProblemClones(
-        problem=problem, stratum="heldout" if heldout else stratum, n_samples=n_samples, clones=tuple(clones)
-    )
+        for owner, own in sorted(kept.items())
+        for run in own
+    ]
+
+
+def fragment_fingerprint(lines: Sequence[str]) -> str:
+    """Return what stands for a fragment's code in reports: the digest of its normalized significant lines.
+
+    Example:
+        >>> fragment_fingerprint(["a = 1"]) == fragment_fingerprint(["a = 2"])
+        False
+    """
+    return digest_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))
 
 
 def _is_planted(run: Run, planted: Sequence[Run], min_lines: int) -> bool:
@@ -160,22 +191,3 @@ def _is_planted(run: Run, planted: Sequence[Run], min_lines: int) -> bool:
         if len(shared) >= min_lines:  # shorter ones are no clones of planted code
             covered.update(shared)
     return run.stop - run.first - len(covered) < min_lines
-
-
-def _generated_fragment(numbered: Sequence[tuple[int, str]], run: Run, path: str) -> Fragment:
-    first, last = numbered[run.first][0], numbered[run.stop - 1][0]
-    return Fragment(organization="", path=path, first_line=first, last_line=last)
-
-
-def _training_fragment(index: CloneIndex, owner: str, run: Run) -> Fragment:
-    last = run.position + run.stop - run.first - 1
-    return Fragment(
-        organization=owner,
-        path=index.documents[index.document[run.position]].path,
-        first_line=int(index.numbers[run.position]),
-        last_line=int(index.numbers[last]),
-    )
-
-
-def _fingerprint(lines: Iterable[str]) -> str:
-    return digest_bytes("\n".join(lines).encode("utf-8", "surrogatepass"))

@@ -1,0 +1,260 @@
+"""An index on disk: a folder of segments and a manifest that says which of them count.
+
+Adding writes a new segment and then, atomically, a new manifest; nothing that is there is changed, so readers go on
+and a kill leaves the index as it was. When EIGHT segments of about one size have gathered, the next addition merges
+them while it works. What a killed run left behind is removed by the next addition.
+Not covered: several machines adding to one index (one writer at a time holds the lock).
+Source: O'Neil et al. 1996 (log-structured merge-tree).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from filelock import FileLock
+
+from pytest_collabcode.clones.container import Container
+from pytest_collabcode.clones.disk import (
+    DiskDocuments,
+    document_digest,
+    merge_segments,
+    open_segment,
+    write_segment,
+)
+from pytest_collabcode.clones.index import CloneIndex, OpenPart
+from pytest_collabcode.clones.manifest import Entry, Manifest, read_manifest, write_manifest
+from pytest_collabcode.clones.segment import Shape
+from pytest_collabcode.errors import ConfigurationError, StoreError
+from pytest_collabcode.records import Document
+
+EIGHT = 8  # segments of one size that are merged into one
+SEGMENT_BYTES = 1 << 27  # of text that is indexed at once: memory while adding is about six times that
+LARGEST_MERGED = 1 << 34  # bytes of text; larger segments are left alone
+RETRIES = 5  # a reader's, when an addition took a segment away between manifest and file
+
+Progress = Callable[[int], None]
+
+
+def create_index(folder: Path, shape: Shape) -> None:
+    """Make an empty index.
+
+    Raises:
+        ConfigurationError: something is there already.
+        StoreError: it cannot be written.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "acme.index"
+        >>> create_index(folder, Shape())
+        >>> read_manifest(folder).shape.min_lines
+        6
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(
+            f"{folder} is not empty; add to it with collabcode index add, or name another folder"
+        )
+    write_manifest(folder, Manifest(shape=shape))
+
+
+def add_documents(folder: Path, documents: Iterable[Document], *, progress: Progress = lambda n_bytes: None) -> int:
+    """Add documents to an index; those that stand in it already, with the same owner, path and text, are passed over.
+
+    Args:
+        folder: of the index.
+        documents: taken one batch at a time.
+        progress: told how many bytes of text each finished batch had.
+    Returns:
+        How many documents were added.
+    Raises:
+        ConfigurationError: it is no index, or another version's.
+        StoreError: the disk is full; what was there before is unharmed.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "acme.index"
+        >>> create_index(folder, Shape(min_lines=2))
+        >>> document = Document(path="x.py", text="a\\nb\\n", organization="acme")
+        >>> add_documents(folder, [document]), add_documents(folder, [document])
+        (1, 0)
+    """
+    manifest = read_manifest(folder)
+    with FileLock(folder / ".lock"), ThreadPoolExecutor(max_workers=1) as background:
+        manifest = read_manifest(folder)
+        _remove_leftovers(folder, manifest)
+        merging = _merge(folder, manifest, background)
+        known = {int(d) for c in _containers(folder, manifest) for d in c.whole("digests")}
+        added: list[Entry] = []
+        for batch in _batches(documents, known):
+            added.append(_new_segment(folder, partial(write_segment, documents=batch, shape=manifest.shape)))
+            progress(added[-1].text_bytes)
+        merged = {old: entry for future, olds in merging for entry in [future.result()] for old in olds}
+        kept = [e for e in manifest.segments if e not in merged]
+        segments = (*dict.fromkeys(merged.values()), *kept, *added)
+        if segments != manifest.segments:
+            write_manifest(folder, Manifest(shape=manifest.shape, segments=segments))
+        _remove_leftovers(folder, read_manifest(folder))
+    return sum(entry.documents for entry in added)
+
+
+def open_index(folder: Path) -> CloneIndex:
+    """Open an index for asking; nothing but the manifest and small tables is read.
+
+    Raises:
+        ConfigurationError: it is no index, or another version's.
+        StoreError: it is damaged.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "acme.index"
+        >>> create_index(folder, Shape(min_lines=2))
+        >>> _ = add_documents(folder, [Document(path="x.py", text="a\\nb\\nc\\n", organization="acme")])
+        >>> [(run.origin.path, run.first_line) for run in open_index(folder).find(["b", "c"])]
+        [('x.py', 2)]
+    """
+    for attempt in range(RETRIES):
+        manifest = read_manifest(folder)
+        try:
+            containers = _containers(folder, manifest)
+        except FileNotFoundError as error:
+            if attempt + 1 < RETRIES and read_manifest(folder) != manifest:
+                continue  # an addition merged this segment away just now
+            raise StoreError(f"{folder} is damaged: {error.filename} is gone; build it again") from error
+        parts = tuple(OpenPart(segment=open_segment(container, manifest.shape)) for container in containers)
+        return CloneIndex(shape=manifest.shape, parts=parts)
+    raise StoreError(f"{folder} is being changed too fast to be read; try again")
+
+
+def documents_of(folder: Path) -> Iterator[Document]:
+    """Yield every document of an index with its text, licence headers not separated.
+
+    Raises:
+        StoreError: one is damaged.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "acme.index"
+        >>> create_index(folder, Shape())
+        >>> list(documents_of(folder))
+        []
+    """
+    manifest = read_manifest(folder)
+    for container in _containers(folder, manifest):
+        documents = DiskDocuments(container, manifest.shape.normalization)
+        yield from map(documents.document, range(len(container.array("digests"))))
+
+
+def verify_index(folder: Path, *, rebuild: bool = False) -> list[str]:
+    """Compare everything with its checksums.
+
+    Args:
+        folder: of the index.
+        rebuild: make damaged segments anew from the texts they hold, where those are sound.
+    Returns:
+        One sentence per damaged segment; empty if all is well, or was rebuilt.
+    Raises:
+        ConfigurationError: it is no index, or another version's.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp()) / "acme.index"
+        >>> create_index(folder, Shape())
+        >>> verify_index(folder)
+        []
+    """
+    manifest = read_manifest(folder)
+    with FileLock(folder / ".lock"):
+        manifest = read_manifest(folder)
+        segments, problems = [], []
+        for entry in manifest.segments:
+            problem, sound = _problem(folder, entry), entry
+            if problem and rebuild:
+                try:
+                    sound = _new_segment(folder, partial(_rebuild, folder / entry.file, shape=manifest.shape))
+                    problem = ""
+                except (StoreError, OSError) as error:
+                    problem = f"{error}; its texts are lost too: remove the index and build it from the sources"
+            segments.append(sound)
+            problems += [problem] if problem else []
+        if rebuild and tuple(segments) != manifest.segments:
+            write_manifest(folder, Manifest(shape=manifest.shape, segments=tuple(segments)))
+            _remove_leftovers(folder, read_manifest(folder))
+        return problems
+
+
+def _containers(folder: Path, manifest: Manifest) -> list[Container]:
+    return [Container(folder / entry.file) for entry in manifest.segments]
+
+
+def _batches(documents: Iterable[Document], known: set[int]) -> Iterator[list[Document]]:
+    """Yield batches of new documents, each of about SEGMENT_BYTES of text."""
+    batch: list[Document] = []
+    size = 0
+    for document in documents:
+        digest = document_digest(document)
+        if digest in known:
+            continue
+        known.add(digest)
+        batch.append(document)
+        size += len(document.text)
+        if size >= SEGMENT_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _new_segment(folder: Path, write: Callable[[Path], None]) -> Entry:
+    path = folder / f"{uuid4().hex[:12]}.segment"
+    write(path)
+    container = Container(path)
+    return Entry(
+        file=path.name,
+        bytes=path.stat().st_size,
+        documents=len(container.array("digests")),
+        lines=len(container.array("lines")),
+        windows=len(container.array("fingerprints")),
+        text_bytes=len(container.array("texts")),
+    )
+
+
+def _merge(
+    folder: Path, manifest: Manifest, background: ThreadPoolExecutor
+) -> list[tuple[Future[Entry], list[Entry]]]:
+    """Start merging the segments of every size of which there are enough."""
+    sizes = Counter(_size_class(entry) for entry in manifest.segments)
+    merging = []
+    for size, count in sizes.items():
+        entries = [entry for entry in manifest.segments if _size_class(entry) == size]
+        small = sum(e.lines for e in entries) < 1 << 32 and sum(e.text_bytes for e in entries) < LARGEST_MERGED
+        if count >= EIGHT and small:
+            containers = [Container(folder / entry.file) for entry in entries]
+            write = partial(merge_segments, containers=containers, shape=manifest.shape)
+            merging.append((background.submit(_new_segment, folder, write), entries))
+    return merging
+
+
+def _size_class(entry: Entry) -> int:
+    return int(np.log2(max(entry.text_bytes, 1)) / np.log2(EIGHT))
+
+
+def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
+    """Remove what no manifest names: segments merged away, and what a killed run left. Only under the lock."""
+    wanted = {entry.file for entry in manifest.segments}
+    for path in [*folder.glob("*.segment"), *folder.glob(".new-*")]:
+        if path.name not in wanted:
+            path.unlink(missing_ok=True)
+
+
+def _problem(folder: Path, entry: Entry) -> str:
+    try:
+        Container(folder / entry.file).verify()
+    except (StoreError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _rebuild(damaged: Path, target: Path, shape: Shape) -> None:
+    container = Container(damaged)
+    documents = DiskDocuments(container, shape.normalization)
+    write_segment(target, [documents.document(i) for i in range(len(container.array("digests")))], shape)
