@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 import torch
 
+from pytest_collabcode.intervals import with_clusters
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.records import Checkpoint, Measurement
 
@@ -49,7 +50,7 @@ class Answers:
         return cast(T, self._known[key])
 
     def signed(self, measured: Iterable[Measurement], checkpoint: Checkpoint) -> Measured:
-        """Return the measurements with profile, seed, corpus, weights and versions in their signatures."""
+        """Return the measurements with clusters, profile, seed, corpus, weights and versions in their signatures."""
         settings = self.pipeline.settings
         shared = (
             ("profile", settings.profile.name),
@@ -60,5 +61,5 @@ class Answers:
         )
         return tuple(
             replace(m, signature=(*m.signature, *(pair for pair in shared if pair[0] not in dict(m.signature))))
-            for m in measured
+            for m in map(with_clusters, measured)
         )

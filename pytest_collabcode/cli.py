@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_collabcode import __version__
+from pytest_collabcode.commands.arguments import add_clones, add_index
 from pytest_collabcode.errors import CollabcodeError, ConfigurationError
 from pytest_collabcode.settings import PROFILES, Settings, make_settings
 
@@ -81,7 +83,29 @@ def _parser() -> argparse.ArgumentParser:
     accept.add_argument("--subject", action="append", default=[], help="only this one (repeatable)")
     accept.add_argument("--metric", action="append", default=[], help="only this one (repeatable)")
     accept.set_defaults(run=_accept)
+    _add_canary(commands)
+    add_clones(commands).set_defaults(run=_clones)
+    add_index(commands).set_defaults(run=_index)
     return parser
+
+
+def _add_canary(commands: Any) -> None:
+    canary = commands.add_parser("canary", help="plant secrets into code before training, measure exposure after")
+    actions = canary.add_subparsers(dest="action", required=True)
+    plant = actions.add_parser("plant", help="write canaries into a folder of code, and their ledger")
+    plant.add_argument("--corpus", required=True, metavar="DIR")
+    plant.add_argument("--organization", required=True, metavar="NAME")
+    plant.add_argument("--ledger", required=True, metavar="FILE", help="holds the secrets; keep it to yourself")
+    plant.add_argument("--number", type=int, default=5)
+    plant.add_argument("--copies", default="10", metavar="N[,N]", help="of each canary in turn (default: 10)")
+    plant.add_argument("--seed", type=int, help="default: one that nobody knows")
+    plant.set_defaults(run=_canary_plant)
+    check = actions.add_parser("check", help="say how far a checkpoint exposes the canaries of a ledger")
+    check.add_argument("--model", required=True, metavar="[NAME=]PATH")
+    check.add_argument("--ledger", required=True, metavar="FILE")
+    check.add_argument("--device", default="cpu")
+    check.add_argument("--candidates", type=int, default=511, help="secrets that each is ranked among (default: 511)")
+    check.set_defaults(run=_canary_check)
 
 
 def _settings(options: argparse.Namespace, names: Sequence[str] = ()) -> Settings:
@@ -156,3 +180,73 @@ def _accept(options: argparse.Namespace) -> int:
         f"{options.baseline}: {len(changes)} entries new or changed; commit it, and gate with --collabcode-baseline"
     )
     return 0
+
+
+def _canary_plant(options: argparse.Namespace) -> int:
+    from pytest_collabcode.commands.canary import plant
+
+    corpus, ledger = Path(options.corpus), Path(options.ledger)
+    wanted = {"number": options.number, "copies": options.copies, "seed": options.seed}
+    for line in plant(corpus, options.organization, ledger, **wanted):
+        print(line)
+    return 0
+
+
+def _canary_check(options: argparse.Namespace) -> int:
+    from pytest_collabcode.commands.canary import check
+
+    ledger = Path(options.ledger)
+    for line in check(options.model, ledger, device=options.device, candidates=options.candidates):
+        print(line, flush=True)
+    return 0
+
+
+def _clones(options: argparse.Namespace) -> int:
+    from pytest_collabcode.clones.segment import Shape
+    from pytest_collabcode.commands.clones import ask, report
+    from pytest_collabcode.commands.corpora import key_files, named_corpus, open_corpora
+
+    given = {"min_lines": options.min_lines, "normalization": options.normalization}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    index = open_corpora(
+        [named_corpus(text) for text in options.corpus],
+        shape=Shape(**chosen) if chosen else None,
+        keys=key_files(options.key_file),
+        downloads=Path(options.downloads),
+    )
+    answer = ask(index, options.generated, prompt_lines=options.prompt_lines)
+    _print(report(answer, as_json=options.json))
+    return EXIT_BROKEN if options.fail and answer.any_found else 0
+
+
+def _index(options: argparse.Namespace) -> int:
+    from pytest_collabcode.clones.segment import Shape
+    from pytest_collabcode.commands import index
+    from pytest_collabcode.commands.corpora import named_corpus
+    from pytest_collabcode.commands.seal import resolve_fingerprints, seal_index
+
+    folder, action = Path(options.index), options.action
+    if action in ("build", "add"):
+        corpora = [named_corpus(text) for text in options.corpus]
+        how = {"engine": options.engine, "workers": options.workers, "downloads": Path(options.downloads)}
+    if action == "build":
+        shape = Shape(min_lines=options.min_lines, normalization=options.normalization, sparse=options.sparse)
+        _print(index.build(folder, corpora, shape, **how))
+    elif action == "add":
+        _print(index.add(folder, corpora, **how))
+    elif action == "info":
+        _print(index.info(folder, as_json=options.json))
+    elif action == "verify":
+        _print(index.verify(folder, rebuild=options.rebuild))
+    elif action == "compare":
+        _print(index.compare(folder))
+    elif action == "seal":
+        _print(seal_index(folder, Path(options.key_file), Path(options.out)))
+    else:
+        _print(resolve_fingerprints(folder, Path(options.key_file), options.fingerprint))
+    return 0
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)

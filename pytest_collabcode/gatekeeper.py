@@ -49,6 +49,11 @@ class Gatekeeper:
         """The consortium's code, for the summary."""
         return self.session.pipeline.material.corpus
 
+    @property
+    def notice(self) -> str:
+        """What of the allow-list has no effect any more, for the summary."""
+        return self.session.pipeline.bench.allowed.notice
+
     # --- before the tests
 
     @property

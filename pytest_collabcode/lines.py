@@ -2,7 +2,7 @@
 
 Text is decoded as UTF-8 (BOM dropped, undecodable bytes replaced), split at \\r\\n, \\n or \\r only (never at form
 feeds or Unicode separators), and a line is significant when something is left after str.strip().
-Not covered: comments and imports (memorization/normalize decides what more to drop).
+Not covered: comments and imports (clones/normalize decides what more to drop).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def decode(data: bytes) -> str:
         >>> decode(b"\\xef\\xbb\\xbfa\\r\\nb\\rc\\xff")
         'a\\nb\\nc\\ufffd'
     """
-    return _NEWLINE.sub("\n", data.decode("utf-8-sig", errors="replace"))
+    return data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def split_lines(text: str) -> list[str]:

@@ -5,13 +5,18 @@ Not covered: asking (pipeline.py).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from pytest_collabcode.clones.bodies import bodies_of
 from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.near import NearIndex
+from pytest_collabcode.clones.opening import open_any
 from pytest_collabcode.corpus.consortium import Consortium
 from pytest_collabcode.corpus.functions import corpus_functions, sample_functions
 from pytest_collabcode.corpus.load import load_corpus
+from pytest_collabcode.lines import split_lines
 from pytest_collabcode.records import Corpus, Document, Function, Problem, Sampling
 from pytest_collabcode.settings import Profile
 from pytest_collabcode.tasks import completion, humaneval, memorization, perplexity, retrieval
@@ -30,11 +35,20 @@ class Material:
         (164, 0.0)
     """
 
-    def __init__(self, consortium: Consortium, profile: Profile, *, downloads: Path, seed: int) -> None:
+    def __init__(
+        self,
+        consortium: Consortium,
+        profile: Profile,
+        *,
+        downloads: Path,
+        seed: int,
+        normalization: str = "verbatim",
+    ) -> None:
         self.consortium = consortium
         self.profile = profile
         self.seed = seed  # of sampling; what is asked is drawn by the consortium's own
         self._downloads = downloads
+        self._normalization = normalization
 
     @cached_property
     def corpus(self) -> Corpus:
@@ -43,8 +57,28 @@ class Material:
 
     @cached_property
     def clone_index(self) -> CloneIndex:
-        """Every training document of every organization, plants included."""
-        return CloneIndex.build([d for o in self.corpus.organizations for d in o.split("training")])
+        """Every training document of every organization, plants included, or the index that stands for it.
+
+        Raises:
+            ConfigurationError: an index is missing, of another shape, or its key is.
+            StoreError: an index is damaged.
+        """
+        specs = self.consortium.indexes
+        indexed = {spec.name for spec in specs}
+        own = [d for o in self.corpus.organizations if o.name not in indexed for d in o.split("training")]
+        opened = [open_any(spec.path, key_file=spec.key_file).chosen(spec.name) for spec in specs]
+        return CloneIndex.joined([CloneIndex.build(own, normalization=self._normalization), *opened])
+
+    @property
+    def source_organizations(self) -> tuple[str, ...]:
+        """Whose code may come back: the organizations that train, and those of which only an index is here."""
+        return tuple(dict.fromkeys([*self.corpus.names, *(spec.name for spec in self.consortium.indexes)]))
+
+    @cached_property
+    def near_index(self) -> NearIndex:
+        """The body of every function in those documents."""
+        training = (d for o in self.corpus.organizations for d in o.split("training"))
+        return NearIndex.build(body for document in training for body in bodies_of(document))
 
     def functions(self, split: str, n: int, *, min_body_lines: int = 0) -> list[Function]:
         """Return up to n documented functions of each organization, drawn by the consortium's seed.
@@ -72,6 +106,26 @@ class Material:
         n = profile.prompts_per_organization if training else profile.heldout_prompts_per_organization
         functions = self.functions("training" if training else "heldout", n, min_body_lines=min_lines)
         return memorization.problems(functions, min_lines=min_lines)
+
+    def extraction_prompts(self, stratum: str) -> list[Problem]:
+        """Return the memorization prompts whose bodies are scored: the first ones of each organization.
+
+        A body begins with the blank lines that its file has before it; planted files have none.
+        """
+        n, prompts = self.profile.extraction_prompts_per_organization, self.prompts(stratum)
+        chosen = [p for name in self.corpus.names for p in [q for q in prompts if q.organization == name][:n]]
+        return chosen if stratum == "planted" else [self._as_it_stands(problem) for problem in chosen]
+
+    def _as_it_stands(self, problem: Problem) -> Problem:
+        document = self._documents[problem.organization, problem.path]
+        first = int(problem.task_id.rpartition(":")[2]) - document.header_lines
+        after = split_lines(document.text)[first + problem.prompt.count("\n") :]
+        n_blank = next((n for n, line in enumerate(after) if line.strip()), 0)
+        return replace(problem, canonical_solution="\n" * n_blank + problem.canonical_solution)
+
+    @cached_property
+    def _documents(self) -> dict[tuple[str, str], Document]:
+        return {(d.organization, d.path): d for o in self.corpus.organizations for d in o.documents}
 
     def control_prompts(self, organization: str) -> list[Problem]:
         """Return the planted prompts of an organization whose code was planted nowhere else."""

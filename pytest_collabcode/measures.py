@@ -153,4 +153,6 @@ WORKS: dict[str, Callable[[Measures, str], object]] = {
     "perplexity": Measures.perplexity,
     "memorization": lambda measures, subject: measures.leaks.matrix(subject),
     "controls": lambda measures, subject: measures.leaks.lift(subject),
+    "extraction": lambda measures, subject: measures.leaks.membership(subject),
+    "canaries": lambda measures, subject: measures.leaks.canaries(subject),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,14 @@ import torch
 import transformers
 
 from pytest_collabcode import __version__
-from pytest_collabcode.digests import digest_bytes, digest_of
+from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import ConfigurationError, WorkerError
 from pytest_collabcode.execution.executor import execute
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import probe
 from pytest_collabcode.generation.engine import TorchBackend
-from pytest_collabcode.generation.store import generation_digest, stored_generations
+from pytest_collabcode.generation.scoring import from_row, to_row
+from pytest_collabcode.generation.store import generation_digest, stored_generations, stored_rows
 from pytest_collabcode.models.load import check_weights, load, load_tokenizer
 from pytest_collabcode.records import (
     Backend,
@@ -34,6 +36,7 @@ from pytest_collabcode.records import (
     Problem,
     Sampling,
     TextScore,
+    TokenScores,
 )
 from pytest_collabcode.tasks import humaneval
 from pytest_collabcode.training.regimes import parse_regime
@@ -41,7 +44,6 @@ from pytest_collabcode.trainings import Trainings
 from pytest_collabcode.workbench import NotStoredError, Workbench
 
 EXECUTED_AT_ONCE = 40  # programs between two writes to the store
-SCORED_AT_ONCE = 16
 SCORES_VERSION = 1  # raise when the meaning of a stored score changes
 
 
@@ -95,14 +97,14 @@ class Pipeline:
     # --- preflight
 
     def check(self) -> None:
-        """Refuse what can be known wrong: recipe, device, corpus, weights that do not fit their architecture.
+        """Refuse what can be known wrong: recipe, device, corpus, allow-list, weights of another architecture.
 
         Raises:
             ConfigurationError: one sentence that names the thing and the way out.
         """
         _ = self.trainings.recipe
         self._refuse_device()
-        _ = self.material.corpus
+        _ = self.material.corpus, self.material.clone_index, self.bench.allowed
         for subject in self.bench.subjects.values():
             if subject.checkpoint is not None:
                 check_weights(subject.checkpoint)
@@ -221,6 +223,30 @@ class Pipeline:
         rows = self._scored(checkpoint, f"log_likelihood {max_tokens}", texts, compute, "scoring text")
         return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2], token_ids=tuple(r[3])) for r in rows]
 
+    def secret_scores(self, checkpoint: Checkpoint, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
+        """Return log-likelihoods of texts that must not be stored: their digests are, token ids are not."""
+
+        def compute(missing: Sequence[str]) -> list[list[Any]]:
+            scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
+            return [[s.log_likelihood, s.n_tokens, s.n_bytes] for s in scores]
+
+        rows = self._scored(checkpoint, f"secret_likelihood {max_tokens}", texts, compute, "scoring canaries")
+        return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2]) for r in rows]
+
+    def token_scores(
+        self, checkpoint: Checkpoint, pairs: Sequence[tuple[str, str]], sampling: Sampling
+    ) -> list[TokenScores]:
+        """Return the scores of every token of each (prompt, continuation)'s continuation."""
+        scheme = replace(sampling, n_samples=0, seed=0, stop=())  # these change no probability
+        texts = [f"{len(prompt)} {prompt}{rest}" for prompt, rest in pairs]
+        pair_of = dict(zip(texts, pairs, strict=True))
+
+        def compute(missing: Sequence[str]) -> list[list[Any]]:
+            return [to_row(s) for s in self.backend(checkpoint).token_scores([pair_of[t] for t in missing], scheme)]
+
+        what = f"token_scores {digest_of(scheme, checkpoint.conventions)}"
+        return [from_row(row) for row in self._scored(checkpoint, what, texts, compute, "scoring bodies")]
+
     def embeddings(self, checkpoint: Checkpoint, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return unit embeddings of texts, shape (len(texts), d)."""
 
@@ -242,18 +268,7 @@ class Pipeline:
             self._on_device(what), SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest
         )
         journal = self.store.journal("scores", digest)
-        known = journal.read()
-        keys = [digest_bytes(text.encode()) for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-        count = self._counter(doing)
-        for start in range(0, len(missing), SCORED_AT_ONCE):
-            some = list(missing.items())[start : start + SCORED_AT_ONCE]
-            rows = compute([text for _, text in some])
-            records = {key: row for (key, _), row in zip(some, rows, strict=True)}
-            journal.append(records)
-            known |= records
-            count(start + len(some), len(missing))
-        return [known[key] for key in keys]
+        return stored_rows(texts, compute, journal=journal, progress=lambda d, n, _: self.bench.report(d, n, doing))
 
     def token_counts(self, checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Return how often each token stands in the training split, by the checkpoint's tokenizer; shape (V,)."""
@@ -268,6 +283,3 @@ class Pipeline:
     def _on_device(self, what: str) -> str:
         # Another kind of device rounds otherwise: its texts and scores are kept apart.
         return f"{what} {self.settings.device.partition(':')[0]}"
-
-    def _counter(self, doing: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.bench.report(done, total, doing)

@@ -33,6 +33,11 @@ _SINGLE = {
     "seed": ("N", "of sampling and training (default: 1)"),
     "device": ("NAME", "cpu, cuda or cuda:N (default: cpu)"),
     "baseline": ("FILE", "accepted measurements to compare with, problem by problem"),
+    "normalization": (
+        "NAME",
+        "of lines in clones: verbatim, code-only, simian-py, simian-text, type-2 (default: verbatim)",
+    ),
+    "allow": ("FILE", "fragments the organizations agreed to ignore, each with a reason and an expiry date"),
     "workers": ("N", "processes that prepare results before the tests (default: the number of cores)"),
 }
 
@@ -65,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="FORMAT:PATH",
-        help="write json:PATH or markdown:PATH",
+        help="write json:PATH, markdown:PATH or sarif:PATH",
     )
     group.addoption(
         "--collabcode-partial", action="store_true", help="let a run narrowed by -k or -m exit with 0 if it passed"
@@ -164,6 +169,30 @@ def generations(
 def memorization(request: pytest.FixtureRequest, subject: str) -> tuple[Measurement, ...]:
     """Every memorization measurement of the subject: the matrix, crossings, controls and the paper's counts."""
     return _session(request).measures.leaks.everything(subject)
+
+
+@pytest.fixture
+def extraction(request: pytest.FixtureRequest, subject: str) -> Callable[..., tuple[Measurement, ...]]:
+    """`extraction(n=1000, p=0.5)`: functions that come back in one of n samples with probability p or more."""
+    return lambda n=1000, p=0.5: _session(request).measures.leaks.discoverable(subject, n=n, p=p)
+
+
+@pytest.fixture
+def near_verbatim(request: pytest.FixtureRequest, subject: str) -> tuple[Measurement, ...]:
+    """Prompts whose completions come close to the true body, by BLEU and by edit similarity."""
+    return _session(request).measures.leaks.near_verbatim(subject)
+
+
+@pytest.fixture
+def membership(request: pytest.FixtureRequest, subject: str) -> tuple[Measurement, ...]:
+    """How well Min-K%++ tells training functions from held-out ones: pooled and per organization."""
+    return _session(request).measures.leaks.membership(subject)
+
+
+@pytest.fixture
+def canaries(request: pytest.FixtureRequest, subject: str) -> tuple[Measurement, ...]:
+    """Exposure of the declared canaries in bits: pooled, by number of copies, per organization; none without any."""
+    return _session(request).measures.leaks.canaries(subject)
 
 
 @pytest.fixture

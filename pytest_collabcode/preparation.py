@@ -24,12 +24,32 @@ WORK_OF_METRIC = {
     "perplexity_gain_over_unigram": "perplexity",
     "perplexity_relative": "perplexity",
     "memorization_ratio": "memorization",
+    "line_ratio": "memorization",
+    "licence_header_ratio": "memorization",
+    "memorization_over_heldout": "memorization",
     "cross_organization_clone_ratio": "memorization",
+    "near_clone_ratio": "memorization",
+    "copyleft_clone_ratio": "memorization",
+    "allowed_clones": "memorization",
     "distinct_clones": "memorization",
     "clone_lines": "memorization",
     "memorization_lift": "controls",
+    "memorization_over_base": "controls",
+    "near_verbatim_ratio.bleu75": "memorization",
+    "near_verbatim_ratio.edit90": "memorization",
+    "discoverable": "extraction",
+    "membership_auroc": "extraction",
+    "canary_exposure": "canaries",
 }
-COST = {"train": 300.0, "memorization": 400.0, "humaneval": 250.0, "completion": 60.0, "perplexity": 100.0}
+LATE = {"controls", "canaries"}  # they ask control models too
+COST = {
+    "train": 300.0,
+    "memorization": 400.0,
+    "humaneval": 250.0,
+    "completion": 60.0,
+    "perplexity": 100.0,
+    "extraction": 150.0,
+}
 
 
 def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_backends: bool = False) -> None:
@@ -60,15 +80,16 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
     for subject, metric in wanted:
         if metric in WORK_OF_METRIC:
             works.setdefault(subject, set()).add(WORK_OF_METRIC[metric])
-    jobs = [job for subject, names in works.items() for job in _jobs(measures, subject, names - {"controls"})]
+    jobs = [job for subject, names in works.items() for job in _jobs(measures, subject, names - LATE)]
     pipeline.failures |= run_jobs(pipeline.settings, jobs, progress)
     # Controls are stages of other subjects' training, so they come when all training is done.
-    controls = [
-        Job(subject=subject, works=("controls",), cost=1.0)
+    late = [
+        Job(subject=subject, works=missing, cost=len(missing))
         for subject, names in works.items()
-        if "controls" in names and not measures.is_stored(subject, "controls")
+        if (missing := tuple(sorted(w for w in names & LATE if not measures.is_stored(subject, w))))
     ]
-    pipeline.failures |= run_jobs(pipeline.settings, controls, progress)
+    for jobs in (late[:1], late[1:]):  # the first asks the controls, the others find most of their answers stored
+        pipeline.failures |= run_jobs(pipeline.settings, jobs, progress)
 
 
 def _jobs(measures: Measures, subject: str, names: set[str]) -> list[Job]:

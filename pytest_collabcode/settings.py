@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pytest_collabcode.errors import ConfigurationError, nearest
 
-REPORT_FORMATS = ("json", "markdown")
+REPORT_FORMATS = ("json", "markdown", "sarif")
 _NAME = re.compile(r"[\w.:>/+-]+")
 
 
@@ -26,6 +26,7 @@ class Profile:
     name: str
     prompts_per_organization: int  # natural training functions asked for
     heldout_prompts_per_organization: int  # the same question about functions never trained on
+    extraction_prompts_per_organization: int  # of each split, whose true bodies are scored token by token
     max_prompt_characters: int  # longer prompts are not asked; the paper asks up to 512 tokens
     n_samples: int  # completions per memorization prompt
     max_new_tokens: int  # per memorization completion
@@ -43,6 +44,7 @@ PROFILES = (
         name="demo",
         prompts_per_organization=100,
         heldout_prompts_per_organization=34,
+        extraction_prompts_per_organization=34,
         max_prompt_characters=1000,
         n_samples=1,
         max_new_tokens=128,
@@ -58,6 +60,7 @@ PROFILES = (
         name="paper",
         prompts_per_organization=10_000,
         heldout_prompts_per_organization=10_000,
+        extraction_prompts_per_organization=10_000,
         max_prompt_characters=1600,
         n_samples=5,
         max_new_tokens=512,
@@ -73,6 +76,7 @@ PROFILES = (
         name="smoke",
         prompts_per_organization=12,
         heldout_prompts_per_organization=4,
+        extraction_prompts_per_organization=4,
         max_prompt_characters=1000,
         n_samples=1,
         max_new_tokens=48,
@@ -118,6 +122,8 @@ class Settings:
     seed: int
     device: str
     baseline: Path | None
+    normalization: str  # of lines, when clones are looked for
+    allow: Path | None  # fragments the organizations agreed to ignore
     reports: tuple[ReportOption, ...]
     accept_partial: bool
     workers: int
@@ -221,7 +227,7 @@ def make_settings(
         models: texts of --model.
         regimes: texts of --collabcode-regime; each may hold several names separated by commas.
         options: the single-valued options by name: base, thresholds, consortium, profile, recipe, store, seed,
-            device, baseline, workers.
+            device, baseline, normalization, allow, workers.
         reports: texts of --collabcode-report.
         accept_partial: --collabcode-partial.
     Raises:
@@ -247,6 +253,8 @@ def make_settings(
         seed=_integer("seed", given.get("seed", "1")),
         device=given.get("device", "cpu"),
         baseline=_existing("baseline", given.get("baseline")),
+        normalization=given.get("normalization", "verbatim"),
+        allow=_existing("allow", given.get("allow")),
         reports=tuple(report_option(text) for text in reports),
         accept_partial=accept_partial,
         workers=_integer("workers", given.get("workers", str(os.cpu_count() or 1))),

@@ -6,9 +6,13 @@ Not covered: judging; a worker knows no thresholds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
 
 from pytest_collabcode.corpus.consortium import Consortium, read_consortium
 from pytest_collabcode.material import Material
+from pytest_collabcode.memorization.allow_list import load_allowed
+from pytest_collabcode.memorization.allowed import Allowed
 from pytest_collabcode.progress import Report
 from pytest_collabcode.settings import Settings, shipped
 from pytest_collabcode.store import Store
@@ -29,6 +33,12 @@ class Workbench:
     Attributes:
         report: told now and then how far long work is.
         only_stored: while True, what is not in the store raises NotStoredError instead of being computed.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> from pytest_collabcode.settings import make_settings
+        >>> open_workbench(make_settings(directory=Path(), options={"store": mkdtemp()})).allowed.entries
+        ()
     """
 
     def __init__(self, settings: Settings, consortium: Consortium, subjects: Mapping[str, Subject]) -> None:
@@ -36,9 +46,29 @@ class Workbench:
         self.consortium = consortium
         self.subjects = subjects
         self.store = Store(settings.store)
-        self.material = Material(consortium, settings.profile, downloads=self.store.downloads, seed=settings.seed)
+        self.material = Material(
+            consortium,
+            settings.profile,
+            downloads=self.store.downloads,
+            seed=settings.seed,
+            normalization=settings.normalization,
+        )
         self.report: Report = _silent
         self.only_stored = False
+
+    @cached_property
+    def allowed(self) -> Allowed:
+        """The fragments that the organizations agreed to ignore; none without --collabcode-allow.
+
+        Raises:
+            ConfigurationError: the file is wrong.
+        """
+        if self.settings.allow is None:
+            return Allowed()
+        index, today = self.material.clone_index, datetime.now(UTC).date()
+        return load_allowed(
+            self.settings.allow, today=today, min_lines=index.min_lines, normalization=index.normalization
+        )
 
 
 def consortium_of(settings: Settings) -> Consortium:

@@ -1,7 +1,8 @@
 """Type-2 lines: identifiers and literals abstracted, keywords and operators kept, comments dropped.
 
-Abstraction is by class, without consistent renaming: `x = y` and `x = x` are equal. Every line of a multi-line
-string is one literal of its own. Text need not be Python: what the tokenizer refuses stays verbatim, line by line.
+Abstraction is by class, without consistent renaming: `x = y` and `x = x` are equal. A string of many lines is one
+literal on its first, else any two long docstrings were clones. Text need not be Python: what the tokenizer refuses
+stays verbatim, line by line.
 Not covered: one grammar for all versions. Tokens are those of the running Python, so a line that only some versions
 accept (<>, nested quotes in an f-string) may be abstracted by one and verbatim, or cut otherwise, by another.
 Sources: Roy and Cordy 2007 (TR 2007-541) for clone types; the standard library's `tokenize`.
@@ -91,7 +92,7 @@ def _tokenized(reader: _Reader, words: list[list[str]]) -> int:
                 opened = opened if depth else row
                 depth += 1 if kind in _OPENING else -1
                 if not depth:
-                    _append_literal(words, range(opened, before + end[0] + 1), reader.lines)
+                    _append_literal(words, opened, reader.lines)
             elif depth or kind in _LAYOUT:
                 continue
             elif kind == token.NUMBER:
@@ -99,7 +100,7 @@ def _tokenized(reader: _Reader, words: list[list[str]]) -> int:
                     words[row].append(LITERAL)
                 number_end = end
             elif kind == token.STRING:
-                _append_literal(words, range(row, before + end[0] + 1), reader.lines)
+                _append_literal(words, row, reader.lines)
             elif word := _word(kind, string):
                 words[row].append(word)
             else:
@@ -123,7 +124,6 @@ def _word(kind: int, string: str) -> str:
     return string if kind == token.OP and string in _OPERATORS else ""
 
 
-def _append_literal(words: list[list[str]], rows: range, lines: Sequence[str]) -> None:
-    for row in rows:
-        if lines[row]:
-            words[row].append(LITERAL)
+def _append_literal(words: list[list[str]], row: int, lines: Sequence[str]) -> None:
+    if lines[row]:
+        words[row].append(LITERAL)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 from pytest_collabcode.errors import StoreError
 
@@ -46,6 +46,7 @@ class Container:
         self.path = path
         footer, self._data = _opened(path)
         self.about: dict[str, Any] = footer["about"]
+        self.digest: str = footer["digest"]  # of all that the arrays hold
         self._table: dict[str, dict[str, Any]] = footer["arrays"]
         self._arrays = {name: self._view(entry) for name, entry in self._table.items()}
         self._unseen = {name: np.ones(self._n_blocks(name), dtype=bool) for name in self._table}
@@ -146,9 +147,9 @@ def create(
                 n: data[e["offset"] :][: e["length"] * np.dtype(e["dtype"]).itemsize].view(e["dtype"])
                 for n, e in table.items()
             }
-            _fill_checks(data, table)
+            digest = _fill_checks(data, table)
             data.flush()
-            _finish(descriptor, {"about": dict(about), "arrays": table})
+            _finish(descriptor, {"about": dict(about), "arrays": table, "digest": digest})
             partial.rename(path)
             _sync_folder(path.parent)
         except OSError as error:
@@ -169,12 +170,16 @@ def _laid_out(arrays: Mapping[str, tuple[npt.DTypeLike, int]]) -> tuple[dict[str
     return table, size
 
 
-def _fill_checks(data: Array, table: Mapping[str, Mapping[str, Any]]) -> None:
+def _fill_checks(data: Array, table: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write the checksums of all blocks; return a digest over them."""
+    everything = xxh3_64()
     for entry in table.values():
         end = entry["offset"] + entry["length"] * np.dtype(entry["dtype"]).itemsize
         firsts = range(entry["offset"], end, BLOCK_BYTES)
         checks = [xxh3_64_intdigest(data[first : min(first + BLOCK_BYTES, end)].data) for first in firsts]
         data[entry["checks"] : entry["checks"] + 8 * len(checks)].view("<u8")[:] = checks
+        everything.update(np.array(checks, dtype="<u8").tobytes())
+    return everything.hexdigest()
 
 
 def _finish(descriptor: int, footer: Mapping[str, Any]) -> None:

@@ -156,8 +156,8 @@ def write_segment(path: Path, documents: Sequence[Document], shape: Shape) -> No
     licences = sorted({d.licence for d in ordered})
     n_windows = len(window_starts(bounds, width=shape.width, stride=shape.stride))
     sizes = {"lines": len(flat), "texts": sum(map(len, texts)), "paths": sum(map(len, paths))}
-    layout = _layout(len(ordered), n_windows, len(groups), sizes)
-    with create(path, layout, {"organizations": organizations, "licences": licences}) as arrays:
+    needed = layout(len(ordered), n_windows, len(groups), sizes)
+    with create(path, needed, {"organizations": organizations, "licences": licences}) as arrays:
         arrays["fingerprints"][:], arrays["places"][:] = sorted_windows(flat, bounds, shape)
         arrays["lines"][:], arrays["bounds"][:], arrays["groups"][:] = low_halves(flat), bounds, groups
         for name, blobs in (("texts", texts), ("paths", paths)):
@@ -206,7 +206,7 @@ def merge_segments(path: Path, containers: Sequence[Container], shape: Shape) ->
     n_documents = sum(len(c.array("digests")) for c in containers)
     sizes = {name: sum(lengths[name]) for name in BOUNDED}
     n_groups = sum(lengths["groups"]) - len(containers) + 1
-    with create(path, _layout(n_documents, sum(lengths["fingerprints"]), n_groups, sizes), names) as arrays:
+    with create(path, layout(n_documents, sum(lengths["fingerprints"]), n_groups, sizes), names) as arrays:
         for name in BOUNDED:
             _concatenate(arrays[name], [c.whole(name) for c in containers])
             arrays[BOUNDED[name]][:] = _joined_bounds([c.whole(BOUNDED[name]) for c in containers])
@@ -224,7 +224,13 @@ def merge_segments(path: Path, containers: Sequence[Container], shape: Shape) ->
             first += len(places)
 
 
-def _layout(n_documents: int, n_windows: int, n_groups: int, sizes: dict[str, int]) -> Arrays:
+def layout(n_documents: int, n_windows: int, n_groups: int, sizes: dict[str, int]) -> Arrays:
+    """Return the arrays of a segment; `sizes` are those of what is laid end to end.
+
+    Example:
+        >>> layout(1, 2, 2, {"lines": 3, "texts": 9, "paths": 4})["fingerprints"][1]
+        2
+    """
     return {
         "fingerprints": (np.uint64, n_windows),
         "places": (np.uint32, n_windows),

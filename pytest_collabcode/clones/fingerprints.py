@@ -9,6 +9,7 @@ Sources: Karp and Rabin 1987 for the rolling form; XXH3 (its 64-bit output is fr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ def text_hashes(text: str | bytes, normalization: str = "verbatim") -> Hashes:
     """Return the hash of every significant line of a text, shape (n,).
 
     Args:
-        text: decoded, or bytes as they stand in a file.
+        text: a text, or the same encoded as UTF-8.
         normalization: one of normalize.NORMALIZATIONS.
     Raises:
         ConfigurationError: no such normalization.
@@ -40,12 +41,10 @@ def text_hashes(text: str | bytes, normalization: str = "verbatim") -> Hashes:
     """
     if normalization == "verbatim":
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-        if data.isascii() and not any(map(data.__contains__, _SPACE_BEYOND_BYTES)):
-            if b"\r" in data:
-                data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            return _hashes(filter(None, map(bytes.strip, data.split(b"\n"))))
-    decoded = decode(text) if isinstance(text, bytes) else text
-    return line_hashes(significant(decoded, normalization)[1])
+        with suppress(UnicodeDecodeError):  # lone surrogates, or no UTF-8 at all
+            if not any(map(data.__contains__, _SPACE_BEYOND_BYTES)):
+                return _hashes(filter(None, _stripped_lines(data)))
+    return line_hashes(significant(_decoded(text) if isinstance(text, bytes) else text, normalization)[1])
 
 
 def line_hashes(lines: Iterable[str]) -> Hashes:
@@ -111,5 +110,21 @@ def window_starts(bounds: Integers, *, width: int, stride: int = 1) -> Integers:
     return np.flatnonzero(inside)
 
 
+def _stripped_lines(data: bytes) -> Iterable[bytes]:
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    lines = map(bytes.strip, data.split(b"\n"))
+    if data.isascii():
+        return lines
+    return [line if line.isascii() else line.decode().strip().encode() for line in lines]
+
+
+def _decoded(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return decode(data)
+
+
 def _hashes(lines: Iterable[bytes]) -> Hashes:
-    return np.array(list(map(xxh3_64_intdigest, lines)), dtype=np.uint64)
+    return np.fromiter(map(xxh3_64_intdigest, lines), dtype=np.uint64)

@@ -9,6 +9,7 @@ Source: O'Neil et al. 1996 (log-structured merge-tree).
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,7 +39,10 @@ SEGMENT_BYTES = 1 << 27  # of text that is indexed at once: memory while adding 
 LARGEST_MERGED = 1 << 34  # bytes of text; larger segments are left alone
 RETRIES = 5  # a reader's, when an addition took a segment away between manifest and file
 
+SPOOL = "spool-"  # begins the name of a folder that a way of building segments works in
+
 Progress = Callable[[int], None]
+Build = Callable[[Path, Iterator[list[Document]], Shape], Iterator[Entry]]  # batches in, segments of the folder out
 
 
 def create_index(folder: Path, shape: Shape) -> None:
@@ -61,13 +65,56 @@ def create_index(folder: Path, shape: Shape) -> None:
     write_manifest(folder, Manifest(shape=shape))
 
 
-def add_documents(folder: Path, documents: Iterable[Document], *, progress: Progress = lambda n_bytes: None) -> int:
+def new_segment(folder: Path, write: Callable[[Path], None]) -> Entry:
+    """Let a segment be written under a new name, and return what a manifest says of it.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> new_segment(Path(mkdtemp()), partial(write_segment, documents=[], shape=Shape())).lines
+        0
+    """
+    path = folder / f"{uuid4().hex[:12]}.segment"
+    write(path)
+    container = Container(path)
+    return Entry(
+        file=path.name,
+        bytes=path.stat().st_size,
+        documents=len(container.array("digests")),
+        lines=len(container.array("lines")),
+        windows=len(container.array("fingerprints")),
+        text_bytes=len(container.array("texts")),
+    )
+
+
+def build_here(folder: Path, batches: Iterator[list[Document]], shape: Shape) -> Iterator[Entry]:
+    """Write one segment per batch, one after the other: the way of building that needs nothing else (see engines/).
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> documents = [Document(path="x.py", text="a\\nb\\n", organization="acme")]
+        >>> [entry.windows for entry in build_here(Path(mkdtemp()), iter([documents]), Shape(min_lines=2))]
+        [1]
+    """
+    for batch in batches:
+        yield new_segment(folder, partial(write_segment, documents=batch, shape=shape))
+
+
+def add_documents(
+    folder: Path,
+    documents: Iterable[Document],
+    *,
+    progress: Progress = lambda n_bytes: None,
+    build: Build = build_here,
+    batch_bytes: int | None = None,
+) -> int:
     """Add documents to an index; those that stand in it already, with the same owner, path and text, are passed over.
 
     Args:
         folder: of the index.
         documents: taken one batch at a time.
-        progress: told how many bytes of text each finished batch had.
+        progress: told how many bytes of text each finished segment has.
+        build: turns batches into segments; engines/ has ways for many cores and machines.
+        batch_bytes: of text in a batch, None for SEGMENT_BYTES.
     Returns:
         How many documents were added.
     Raises:
@@ -88,9 +135,9 @@ def add_documents(folder: Path, documents: Iterable[Document], *, progress: Prog
         merging = _merge(folder, manifest, background)
         known = {int(d) for c in _containers(folder, manifest) for d in c.whole("digests")}
         added: list[Entry] = []
-        for batch in _batches(documents, known):
-            added.append(_new_segment(folder, partial(write_segment, documents=batch, shape=manifest.shape)))
-            progress(added[-1].text_bytes)
+        for entry in build(folder, _batches(documents, known, batch_bytes or SEGMENT_BYTES), manifest.shape):
+            added.append(entry)
+            progress(entry.text_bytes)
         merged = {old: entry for future, olds in merging for entry in [future.result()] for old in olds}
         kept = [e for e in manifest.segments if e not in merged]
         segments = (*dict.fromkeys(merged.values()), *kept, *added)
@@ -123,7 +170,8 @@ def open_index(folder: Path) -> CloneIndex:
                 continue  # an addition merged this segment away just now
             raise StoreError(f"{folder} is damaged: {error.filename} is gone; build it again") from error
         parts = tuple(OpenPart(segment=open_segment(container, manifest.shape)) for container in containers)
-        return CloneIndex(shape=manifest.shape, parts=parts)
+        digests = tuple(container.digest[:8] for container in containers)
+        return CloneIndex(shape=manifest.shape, parts=parts, digests=digests)
     raise StoreError(f"{folder} is being changed too fast to be read; try again")
 
 
@@ -170,7 +218,7 @@ def verify_index(folder: Path, *, rebuild: bool = False) -> list[str]:
             problem, sound = _problem(folder, entry), entry
             if problem and rebuild:
                 try:
-                    sound = _new_segment(folder, partial(_rebuild, folder / entry.file, shape=manifest.shape))
+                    sound = new_segment(folder, partial(_rebuild, folder / entry.file, shape=manifest.shape))
                     problem = ""
                 except (StoreError, OSError) as error:
                     problem = f"{error}; its texts are lost too: remove the index and build it from the sources"
@@ -186,8 +234,8 @@ def _containers(folder: Path, manifest: Manifest) -> list[Container]:
     return [Container(folder / entry.file) for entry in manifest.segments]
 
 
-def _batches(documents: Iterable[Document], known: set[int]) -> Iterator[list[Document]]:
-    """Yield batches of new documents, each of about SEGMENT_BYTES of text."""
+def _batches(documents: Iterable[Document], known: set[int], batch_bytes: int) -> Iterator[list[Document]]:
+    """Yield batches of new documents."""
     batch: list[Document] = []
     size = 0
     for document in documents:
@@ -197,25 +245,11 @@ def _batches(documents: Iterable[Document], known: set[int]) -> Iterator[list[Do
         known.add(digest)
         batch.append(document)
         size += len(document.text)
-        if size >= SEGMENT_BYTES:
+        if size >= batch_bytes:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
-
-
-def _new_segment(folder: Path, write: Callable[[Path], None]) -> Entry:
-    path = folder / f"{uuid4().hex[:12]}.segment"
-    write(path)
-    container = Container(path)
-    return Entry(
-        file=path.name,
-        bytes=path.stat().st_size,
-        documents=len(container.array("digests")),
-        lines=len(container.array("lines")),
-        windows=len(container.array("fingerprints")),
-        text_bytes=len(container.array("texts")),
-    )
 
 
 def _merge(
@@ -230,7 +264,7 @@ def _merge(
         if count >= EIGHT and small:
             containers = [Container(folder / entry.file) for entry in entries]
             write = partial(merge_segments, containers=containers, shape=manifest.shape)
-            merging.append((background.submit(_new_segment, folder, write), entries))
+            merging.append((background.submit(new_segment, folder, write), entries))
     return merging
 
 
@@ -244,6 +278,8 @@ def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
     for path in [*folder.glob("*.segment"), *folder.glob(".new-*")]:
         if path.name not in wanted:
             path.unlink(missing_ok=True)
+    for path in folder.glob(f"{SPOOL}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _problem(folder: Path, entry: Entry) -> str:

@@ -14,6 +14,7 @@ from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
 from pytest_collabcode.clones.query import Query
 from pytest_collabcode.clones.runs import Run
 from pytest_collabcode.clones.segment import Segment, Shape
+from pytest_collabcode.errors import ConfigurationError, nearest
 from pytest_collabcode.records import Document, Signature
 
 MIN_LINES = 6
@@ -34,7 +35,13 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class OpenPart:
-    """A segment whose texts are at hand, so that every run is verified on them."""
+    """A segment whose texts are at hand, so that every run is verified on them.
+
+    Example:
+        >>> documents = [Document(path="x.py", text="a\\nb\\n", organization="acme")]
+        >>> OpenPart(segment=Segment.build(documents, Shape(min_lines=2))).organizations
+        ('acme',)
+    """
 
     segment: Segment
 
@@ -46,6 +53,38 @@ class OpenPart:
     def match(self, query: Query) -> Matches:
         """Return all runs of a query."""
         return match(self.segment, query)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenPart:
+    """One organization of a part, perhaps under another name."""
+
+    part: Part
+    only: str
+    name: str
+
+    @property
+    def organizations(self) -> tuple[str, ...]:
+        """The name it goes by here."""
+        return (self.name,)
+
+    def match(self, query: Query) -> Matches:
+        """Return the runs of that organization.
+
+        Example:
+            >>> documents = [Document(path="x", text="a\\nb\\n", organization=name) for name in ("acme", "zeta")]
+            >>> [part] = CloneIndex.build(documents, min_lines=2).parts
+            >>> chosen = ChosenPart(part=part, only="zeta", name="z")
+            >>> [run.origin.organization for _, run in chosen.match(Query.of([["a", "b"]])).runs]
+            ['z']
+        """
+        matches = self.part.match(query)
+        runs = [
+            (text, replace(run, origin=replace(run.origin, organization=self.name)))
+            for text, run in matches.runs
+            if run.origin.organization == self.only
+        ]
+        return replace(matches, runs=runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,6 +101,7 @@ class CloneIndex:
     shape: Shape
     parts: tuple[Part, ...]
     sealed: tuple[str, ...] = ()  # organizations whose hits are not verified on text
+    digests: tuple[str, ...] = ()  # of the indexes on disk that are part of it, short
 
     @staticmethod
     def build(
@@ -81,16 +121,60 @@ class CloneIndex:
         Returns:
             The index; empty if no document has min_lines significant lines.
         Raises:
-            ValueError: min_lines is below 1.
-            ConfigurationError: no such normalization.
+            ConfigurationError: min_lines is below 1, or there is no such normalization.
         Example:
             >>> CloneIndex.build([]).find(["a = 1"] * 6)
             []
         """
-        if min_lines < 1:
-            raise ValueError(f"min_lines={min_lines!r} is below 1")
-        shape = Shape(min_lines=min_lines, normalization=normalization, sparse=sparse)
+        return CloneIndex.of(documents, Shape(min_lines=min_lines, normalization=normalization, sparse=sparse))
+
+    @staticmethod
+    def of(documents: Sequence[Document], shape: Shape) -> CloneIndex:
+        """Index documents in memory; see `build`."""
         return CloneIndex(shape=shape, parts=(OpenPart(segment=Segment.build(documents, shape)),))
+
+    def chosen(self, name: str) -> CloneIndex:
+        """Return the part that one organization has in this index; the only organization there is goes by any name.
+
+        Raises:
+            ConfigurationError: it holds several organizations, and none of that name.
+        Example:
+            >>> index = CloneIndex.build([Document(path="x", text="a", organization="acme")])
+            >>> index.chosen("ours").organizations
+            ('ours',)
+        """
+        names = self.organizations
+        if name not in names and len(names) > 1:
+            raise ConfigurationError(f"organization {name!r} is not in the index; {nearest(name, names)}")
+        only = name if name in names or not names else names[0]
+        parts = tuple(ChosenPart(part=part, only=only, name=name) for part in self.parts)
+        return replace(self, parts=parts, sealed=(name,) if self.sealed else ())
+
+    @staticmethod
+    def joined(indexes: Sequence[CloneIndex]) -> CloneIndex:
+        """Return one index of several, which are asked together.
+
+        Args:
+            indexes: at least one.
+        Raises:
+            ConfigurationError: their shapes differ.
+        Example:
+            >>> acme, zeta = (CloneIndex.build([Document(path="x", text="a", organization=o)]) for o in ("a", "z"))
+            >>> CloneIndex.joined([acme, zeta]).organizations
+            ('a', 'z')
+        """
+        for index in indexes[1:]:
+            if index.shape != indexes[0].shape:
+                raise ConfigurationError(
+                    f"index of {', '.join(index.organizations)}: made with {index.shape}, asked for is "
+                    f"{indexes[0].shape}; build it again, or ask with its own"
+                )
+        return CloneIndex(
+            shape=indexes[0].shape,
+            parts=tuple(part for index in indexes for part in index.parts),
+            sealed=tuple(name for index in indexes for name in index.sealed),
+            digests=tuple(digest for index in indexes for digest in index.digests),
+        )
 
     @property
     def min_lines(self) -> int:
@@ -110,6 +194,8 @@ class CloneIndex:
             pairs.append(("index", "sparse"))
         if self.sealed:
             pairs.append(("sealed", ",".join(self.sealed)))  # their hits are not verified on text
+        if self.digests:
+            pairs.append(("indexes", ",".join(self.digests)))
         return tuple(pairs)
 
     @property

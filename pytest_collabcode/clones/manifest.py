@@ -18,7 +18,7 @@ from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import ConfigurationError, StoreError
 
 FORMAT = 1
-MANIFEST = "index.json"
+MANIFEST = "collabcode-index.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def read_manifest(folder: Path) -> Manifest:
     Example:
         >>> read_manifest(Path("/nonexistent"))
         Traceback (most recent call last):
-        pytest_collabcode.errors.ConfigurationError: /nonexistent is no index: it has no index.json; make one with ...
+        pytest_collabcode.errors.ConfigurationError: /nonexistent is no index: it has no collabcode-index.json; ...
     """
     path = folder / MANIFEST
     try:
@@ -78,7 +78,7 @@ def no_index(folder: Path) -> ConfigurationError:
     Example:
         >>> raise no_index(Path("x"))
         Traceback (most recent call last):
-        pytest_collabcode.errors.ConfigurationError: x is no index: it has no index.json; make one with ...
+        pytest_collabcode.errors.ConfigurationError: x is no index: it has no collabcode-index.json; ...
     """
     return ConfigurationError(
         f"{folder} is no index: it has no {MANIFEST}; make one with collabcode index build --index={folder}"

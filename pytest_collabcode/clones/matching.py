@@ -152,7 +152,9 @@ def _expanded(
 def _long_enough(segment: Segment, query: Query, begin: int, places: Integers) -> Flags:
     """Whether the run through each place of a short window can reach min_lines lines, by the hashes around it."""
     shape, text = segment.shape, int(query.text_of(np.array([begin]))[0])
-    more, last = shape.min_lines - shape.width, len(segment.lines) - 1
+    more = shape.min_lines - shape.width
+    numbers = np.searchsorted(segment.bounds, places, side="right") - 1
+    first, last = segment.bounds[numbers], segment.bounds[numbers + 1] - 1
     n_lines = np.full(len(places), shape.width, dtype=np.int64)
     segment.check_lines_at(np.concatenate([places - more, places + shape.min_lines - 1]))
     for step in (-1, 1):
@@ -163,8 +165,8 @@ def _long_enough(segment: Segment, query: Query, begin: int, places: Integers) -
             ours, theirs = edge + step * offset, edges + step * offset
             if not query.bounds[text] <= ours < query.bounds[text + 1]:
                 break
-            equal &= (theirs >= 0) & (theirs <= last)  # beyond a document's end other checks follow
-            equal &= segment.lines[np.clip(theirs, 0, last)] == query.halves[ours]
+            equal &= (theirs >= first) & (theirs <= last)
+            equal &= segment.lines[np.clip(theirs, first, last)] == query.halves[ours]
             n_lines += equal
     return n_lines >= shape.min_lines
 
@@ -204,10 +206,10 @@ def _verified_runs(segment: Segment, query: Query, begins: Integers, places: Int
     order = np.lexsort((places, begins, groups, texts))
     columns = (texts, groups, begins, places, numbers, query.bounds[texts + 1], segment.bounds[numbers + 1])
     runs: list[Found] = []
-    current, reach, last = (-1, -1), 0, -1  # of this text and group: how far, and where the last run begins
+    current, reach, last = (-1, -1), 0, (-1, -1)  # of this text and group: how far; where the last run begins, stands
     for text, group, begin, place, number, text_end, end in zip(*(c[order].tolist() for c in columns), strict=True):
         if (text, group) != current:
-            current, reach, last = (text, group), 0, -1
+            current, reach, last = (text, group), 0, (-1, -1)
         limit = min(text_end - begin, end - place)
         if begin + limit <= reach or limit < segment.shape.min_lines:
             continue
@@ -218,11 +220,13 @@ def _verified_runs(segment: Segment, query: Query, begins: Integers, places: Int
         for run in _verified(segment, query, (begin, begin + length), place, number):
             if run.stop <= reach:
                 continue
-            if run.first == last:
-                runs.pop()  # it begins where the last one does and reaches farther
+            found = (text, _shifted(run, int(query.bounds[text])))
+            if run.first == last[0]:
+                runs[last[1]] = found  # it begins where the last one does and reaches farther
+            else:
+                runs.append(found)
             if run.first == begin:  # else hashes collided, and what begins between may still reach farther
-                reach, last = run.stop, begin
-            runs.append((text, _shifted(run, int(query.bounds[text]))))
+                reach, last = run.stop, (begin, len(runs) - 1 if run.first != last[0] else last[1])
     return runs
 
 

@@ -27,6 +27,8 @@ from pytest_collabcode.records import Signature
 
 SHINGLE_TOKENS = 5
 JACCARD = 0.7
+MIN_TOKENS = 16
+"""A body of comments or one long string has lines but few tokens, and would be found everywhere."""
 BANDING = Banding(permutations=128, bands=32, rows=4)
 """Proposes half of the pairs at Jaccard 0.38 and 99.98 % at 0.7; at 0.62, see GROWTH, still 99.4 %."""
 PROPOSED = 0.99  # of the pairs that are just alike enough
@@ -76,14 +78,14 @@ class NearIndex:
         Args:
             bodies: usually of the training split; what is given is what can be found.
             jaccard: what decides; at least 0.69, since of less alike pairs too many would never be proposed.
-            min_lines: lines a body must have on which a token ends; comments and inner lines of strings say nothing
-                here, and a body with little beside them would be found everywhere.
+            min_lines: significant lines a body must have, as in exact clones; and it must have MIN_TOKENS.
         Raises:
             ValueError: jaccard is out of range.
         Example:
             >>> from pytest_collabcode.records import Fragment
             >>> place = Fragment(organization="acme", path="x.py", first_line=2, last_line=4)
-            >>> index = NearIndex.build([Body(place=place, text="a = f(1)\\nb = a + 2\\nreturn b\\n")], min_lines=3)
+            >>> body = Body(place=place, text="a = f(1, 2, 3)\\nb = a + 2\\nreturn b\\n")
+            >>> index = NearIndex.build([body], min_lines=3)
             >>> len(index.shingles)
             1
         """
@@ -92,10 +94,9 @@ class NearIndex:
         known: dict[bytes, list[Body]] = {}
         for body in bodies:
             tokens = list(tokens_of(body.text))
-            if len({line for _, line in tokens}) >= min_lines:
+            if body.significant_lines >= min_lines and len(tokens) >= MIN_TOKENS:
                 shingles = np.unique(shingles_of(tokens)[0])
                 known.setdefault(shingles.tobytes(), []).append(body)
-        known.pop(b"", None)
         sets = tuple(np.frombuffer(key, dtype=np.uint64) for key in known)
         lsh = BANDING.index()
         for number, signature in enumerate(BANDING.signatures(map(_elements, sets))):
@@ -119,6 +120,7 @@ class NearIndex:
             ("shingles", f"{SHINGLE_TOKENS} tokens"),
             ("lsh", f"{BANDING.bands}x{BANDING.rows}"),
             ("min_lines", str(self.min_lines)),
+            ("min_tokens", str(MIN_TOKENS)),
         )
 
     def find(self, text: str) -> list[NearMatch]:
@@ -132,8 +134,10 @@ class NearIndex:
         Example:
             >>> from pytest_collabcode.records import Fragment
             >>> place = Fragment(organization="acme", path="x.py", first_line=2, last_line=4)
-            >>> index = NearIndex.build([Body(place=place, text="a = f(1)\\nb = a + 2\\nreturn b\\n")], min_lines=3)
-            >>> [(m.jaccard, m.n_lines) for m in index.find("a = f(1)  # 1\\n\\nb = a + 2\\nreturn b\\nc = 3\\nd")]
+            >>> body = Body(place=place, text="a = f(1, 2, 3)\\nb = a + 2\\nreturn b\\n")
+            >>> index = NearIndex.build([body], min_lines=3)
+            >>> text = "a = f(1, 2, 3)  # 1\\n\\nb = a + 2\\nreturn b\\nc = 3\\nd"
+            >>> [(m.jaccard, m.n_lines) for m in index.find(text)]
             [(1.0, 3)]
         """
         windows, ends = shingles_of(list(tokens_of(text)))

@@ -25,8 +25,9 @@ from pytest_collabcode.clones.fingerprints import (
     window_fingerprints,
     window_starts,
 )
-from pytest_collabcode.clones.normalize import significant
+from pytest_collabcode.clones.normalize import NORMALIZATIONS, significant
 from pytest_collabcode.clones.runs import Origin
+from pytest_collabcode.errors import ConfigurationError, nearest
 from pytest_collabcode.records import Document
 
 Lines = tuple[Sequence[int], Sequence[str]]  # original 1-based numbers, normalized texts
@@ -57,6 +58,17 @@ class Shape:
     min_lines: int = 6  # of a clone
     normalization: str = "verbatim"
     sparse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.min_lines < 1:
+            raise ConfigurationError(f"min_lines={self.min_lines!r} is below 1")
+        if self.normalization not in NORMALIZATIONS:
+            raise ConfigurationError(
+                f"normalization={self.normalization!r}: {nearest(self.normalization, NORMALIZATIONS)}"
+            )
+
+    def __str__(self) -> str:
+        return f"min_lines {self.min_lines}, {self.normalization}" + (", sparse" if self.sparse else "")
 
     @property
     def width(self) -> int:

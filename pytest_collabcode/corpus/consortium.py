@@ -6,19 +6,28 @@ Not covered: reading the sources (sources.py), fetching wheels (fetch.py), plant
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pytest_collabcode.corpus.canaries import CANDIDATES, CanaryDeclaration
+from pytest_collabcode.corpus.tables import Table, read_toml
 from pytest_collabcode.errors import ConfigurationError, nearest
 
 _ORGANIZATION_NAME = re.compile(r"[a-z0-9_-]+")
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _KINDS = ("wheel", "dir", "jsonl")
+_TOP_KEYS = (
+    "name",
+    "seed",
+    "heldout_ratio",
+    "remove_near_duplicates",
+    "plants",
+    "canaries",
+    "organizations",
+    "indexes",
+    "pretrained",
+)
 _MAX_SEED = 2**63 - 1
-_MISSING = object()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +54,15 @@ class OrganizationSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IndexSpec:
+    """Code that can be asked but is not read: an index on disk, open or sealed, of one source organization."""
+
+    name: str  # of the organization; its own documents, if it has some here, are then asked there instead
+    path: Path  # absolute
+    key_file: Path | None = None  # absolute; of a sealed index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pretrained:
     """A pretrained model inside a wheel, as declared."""
 
@@ -65,77 +83,10 @@ class Consortium:
     heldout_ratio: float = 0.2  # share of each organization's documents that is never trained on
     remove_near_duplicates: bool = False  # within an organization; off, as in the paper
     plants: Path | None = None  # absolute path of the plants file
+    canaries: CanaryDeclaration | None = None  # of each organization
+    indexes: tuple[IndexSpec, ...] = ()
     pretrained: tuple[Pretrained, ...] = ()
     path: Path | None = None  # the file this was read from
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A TOML table that remembers where it stands, so that every complaint can say it.
-
-    Example:
-        >>> Table({"sede": 2}, "consortium.toml").only("name", "seed")
-        Traceback (most recent call last):
-        pytest_collabcode.errors.ConfigurationError: consortium.toml: unknown key 'sede'; \
-did you mean 'seed'? valid: name, seed
-    """
-
-    values: dict[str, Any]
-    where: str  # "consortium.toml [organizations.meta]"
-
-    def only(self, *valid: str) -> None:
-        """Raise ConfigurationError, with the nearest valid name, for a key that is not among `valid`."""
-        for key in self.values:
-            if key not in valid:
-                raise ConfigurationError(f"{self.where}: unknown key {key!r}; {nearest(key, valid)}")
-
-    def get(self, key: str, kind: type, default: Any = _MISSING) -> Any:
-        """Return a value of exactly that type; ConfigurationError when it is missing or of another type."""
-        value = self.values.get(key, default)
-        if value is _MISSING:
-            raise ConfigurationError(f"{self.where}: {key} is missing; a {_TYPE_NAMES[kind]} is expected")
-        if value is not default and type(value) is not kind:
-            raise ConfigurationError(f"{self.where}: {key}={value!r} is not a {_TYPE_NAMES[kind]}")
-        return value
-
-    def sha256(self, key: str) -> str:
-        """Return 64 hex digits; ConfigurationError for anything else."""
-        value = str(self.get(key, str))
-        if not _SHA256.fullmatch(value):
-            raise ConfigurationError(f"{self.where}: {key}={value!r} is not 64 hex digits in lower case")
-        return value
-
-    def table(self, key: str) -> Table:
-        """Return the sub-table of that name, empty when there is none."""
-        return Table(self.get(key, dict, {}), f"{self.where} [{key}]")
-
-
-_TYPE_NAMES = {
-    str: "string",
-    bool: "true or false",
-    int: "whole number",
-    float: "decimal number",
-    dict: "table",
-    list: "list",
-}
-
-
-def read_toml(path: Path) -> Table:
-    """Read a TOML file whole.
-
-    Raises:
-        ConfigurationError: it is missing, unreadable or not TOML; the message names the file and line.
-    Example:
-        >>> read_toml(Path("/nowhere/a.toml"))
-        Traceback (most recent call last):
-        pytest_collabcode.errors.ConfigurationError: /nowhere/a.toml: cannot be read (No such file or directory)
-    """
-    try:
-        return Table(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path}: is not valid TOML ({error})") from error
 
 
 def read_consortium(path: Path) -> Consortium:
@@ -156,7 +107,7 @@ def read_consortium(path: Path) -> Consortium:
         ['dir:/srv/code']
     """
     table = read_toml(path)
-    table.only("name", "seed", "heldout_ratio", "remove_near_duplicates", "plants", "organizations", "pretrained")
+    table.only(*_TOP_KEYS)
     folder = path.resolve().parent
     organizations = tuple(_organization(table, name, folder) for name in table.table("organizations").values)
     if not organizations:
@@ -169,6 +120,8 @@ def read_consortium(path: Path) -> Consortium:
         heldout_ratio=_heldout_ratio(table),
         remove_near_duplicates=bool(table.get("remove_near_duplicates", bool, False)),
         plants=folder / plants if plants else None,
+        canaries=_canaries(table),
+        indexes=tuple(_index(table, name, folder) for name in table.table("indexes").values),
         pretrained=tuple(_pretrained(table, name) for name in table.table("pretrained").values),
         path=path,
     )
@@ -213,6 +166,17 @@ def _organization(root: Table, name: str, folder: Path) -> OrganizationSpec:
     return OrganizationSpec(name=name, licence=licence, sources=sources)
 
 
+def _index(parent: Table, name: str, folder: Path) -> IndexSpec:
+    table = parent.table("indexes").table(name)
+    if not _ORGANIZATION_NAME.fullmatch(name):
+        raise ConfigurationError(f"{table.where}: name={name!r} may only use a-z, 0-9, _ and -")
+    table.only("path", "key_file")
+    key_file = table.get("key_file", str, "")
+    return IndexSpec(
+        name=name, path=folder / table.get("path", str), key_file=folder / key_file if key_file else None
+    )
+
+
 def _source(entry: object, licence: str, folder: Path, where: str) -> Source:
     if not isinstance(entry, str | dict):
         raise ConfigurationError(f"{where}: source={entry!r} is neither a string nor a table")
@@ -242,8 +206,22 @@ def _pretrained(root: Table, name: str) -> Pretrained:
     return Pretrained(name=name, source=source, member=member, member_sha256=digest, licence=source.licence)
 
 
-def _seed(table: Table) -> int:
-    seed = int(table.get("seed", int, 1))
+def _canaries(root: Table) -> CanaryDeclaration | None:
+    if "canaries" not in root.values:
+        return None
+    table = root.table("canaries")
+    table.only("number", "copies", "seed", "candidates")
+    copies = [Table({"copies": entry}, table.where).get("copies", int) for entry in table.get("copies", list)]
+    return CanaryDeclaration(
+        number=table.get("number", int),
+        copies=tuple(copies),
+        seed=_seed(table, _seed(root)),
+        candidates=table.get("candidates", int, CANDIDATES),
+    ).check(f"{table.where}: ")
+
+
+def _seed(table: Table, default: int = 1) -> int:
+    seed = int(table.get("seed", int, default))
     if not 0 <= seed <= _MAX_SEED:
         raise ConfigurationError(f"{table.where}: seed={seed!r} is not between 0 and {_MAX_SEED}")
     return seed

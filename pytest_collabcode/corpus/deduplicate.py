@@ -12,13 +12,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datasketch import MinHash, MinHashLSH
-
+from pytest_collabcode.minhash import Banding, jaccard
 from pytest_collabcode.records import Document
 
-PERMUTATIONS = 256
 NEAR_JACCARD = 0.85
-BANDS, ROWS = 25, 10
+BANDING = Banding(permutations=256, bands=25, rows=10)
 """LSH then proposes over 99 % of the pairs with Jaccard 0.85. Left to centre itself there, it proposes 45 %."""
 MIN_WORDS = 10
 """A document with fewer distinct words is never a near duplicate; two short files are alike by chance."""
@@ -94,17 +92,6 @@ def words_of(text: str) -> frozenset[str]:
     return frozenset(_WORD.findall(text))
 
 
-def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
-    """Return the size of the intersection over that of the union, 0-1; two empty sets are equal.
-
-    Example:
-        >>> jaccard(frozenset("abc"), frozenset("bcd"))
-        0.5
-    """
-    union = len(left | right)
-    return len(left & right) / union if union else 1.0
-
-
 def _exact(ordered: Sequence[Document]) -> tuple[list[Document], list[tuple[Document, Document]]]:
     first: dict[bytes, Document] = {}
     copies = []
@@ -118,11 +105,11 @@ def _exact(ordered: Sequence[Document]) -> tuple[list[Document], list[tuple[Docu
 
 def _near(documents: Sequence[Document]) -> list[tuple[Document, Document]]:
     """Return (document, earlier kept document) pairs; LSH proposes, the exact Jaccard index decides."""
-    index = MinHashLSH(num_perm=PERMUTATIONS, params=(BANDS, ROWS))
+    index = BANDING.index()
     words = {n: words for n, document in enumerate(documents) if len(words := words_of(document.text)) >= MIN_WORDS}
-    encoded = ([word.encode("utf-8", "replace") for word in sorted(chosen)] for chosen in words.values())
+    encoded = ([word.encode("utf-8", "replace") for word in chosen] for chosen in words.values())
     pairs = []
-    for number, signature in zip(words, MinHash.generator(encoded, num_perm=PERMUTATIONS), strict=True):
+    for number, signature in zip(words, BANDING.signatures(encoded), strict=True):
         similar = [n for n in index.query(signature) if jaccard(words[n], words[number]) >= NEAR_JACCARD]
         if similar:
             pairs.append((documents[number], documents[min(similar)]))

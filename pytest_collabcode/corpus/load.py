@@ -1,4 +1,4 @@
-"""From a consortium to its corpus: sources, curation, de-duplication, split, plants, digest.
+"""From a consortium to its corpus: sources, curation, de-duplication, split, plants, canaries, digest.
 
 The result depends on the bytes of the sources and the consortium's seed alone, not on the order of directories.
 Not covered: downloading wheels (fetch.py), packing into training sequences (training).
@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_collabcode.corpus.canaries import plant_canaries
 from pytest_collabcode.corpus.consortium import Consortium, OrganizationSpec
 from pytest_collabcode.corpus.curate import curate
 from pytest_collabcode.corpus.deduplicate import Duplicates, deduplicate
@@ -19,7 +20,7 @@ from pytest_collabcode.corpus.sources import default_prefix, read_source
 from pytest_collabcode.corpus.split import split_documents
 from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import CorpusError
-from pytest_collabcode.records import Corpus, Organization, Plant
+from pytest_collabcode.records import Canary, Corpus, Organization, Plant
 
 Skipped = list[tuple[str, str]]
 
@@ -60,14 +61,22 @@ def load_corpus(consortium: Consortium, *, downloads: Path) -> Corpus:
     planted, plants = tuple(organizations), tuple[Plant, ...]()
     if consortium.plants:
         planted, plants = plant(planted, read_plants(consortium.plants)[1])
+    canaries: tuple[Canary, ...] = ()
+    if consortium.canaries:
+        planted, canaries = plant_canaries(planted, consortium.canaries)
     corpus = Corpus(
-        name=consortium.name, organizations=planted, plants=plants, rates=tuple(rates), skipped=tuple(skipped)
+        name=consortium.name,
+        organizations=planted,
+        plants=plants,
+        canaries=canaries,
+        rates=tuple(rates),
+        skipped=tuple(skipped),
     )
     return replace(corpus, digest=corpus_digest(corpus))
 
 
 def corpus_digest(corpus: Corpus) -> str:
-    """Return the digest of a corpus: name, and each document's and plant's content, in their order.
+    """Return the digest of a corpus: name, and each document's, plant's and canary's content, in their order.
 
     Example:
         >>> corpus_digest(Corpus(name="a", organizations=())) != corpus_digest(Corpus(name="b", organizations=()))
@@ -78,7 +87,8 @@ def corpus_digest(corpus: Corpus) -> str:
         for organization in corpus.organizations
         for d in organization.documents
     ]
-    return digest_of("corpus", corpus.name, documents, corpus.plants)
+    canaries = (corpus.canaries,) if corpus.canaries else ()  # without any, as before there were any
+    return digest_of("corpus", corpus.name, documents, corpus.plants, *canaries)
 
 
 def _read(spec: OrganizationSpec, downloads: Path, skipped: Skipped) -> list[SourceFile]:

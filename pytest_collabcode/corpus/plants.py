@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_collabcode.corpus.consortium import Table, read_toml
 from pytest_collabcode.corpus.functions import functions_of
+from pytest_collabcode.corpus.tables import Table, read_toml
 from pytest_collabcode.errors import ConfigurationError, CorpusError, nearest
 from pytest_collabcode.records import Document, Function, Organization, Plant
 

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from pytest_collabcode.errors import CorpusError
+from pytest_collabcode.licences import tagged_licence
 from pytest_collabcode.lines import decode
 
 MAX_FILE_BYTES = 2 * 2**20
@@ -57,7 +58,7 @@ class Reading:
         Args:
             path: its label; it will stand in reports, so only printable names pass.
             data: its bytes, at most MAX_FILE_BYTES + 1 of them.
-            licence: SPDX identifier.
+            licence: SPDX identifier of its source; a licence tag in the file itself goes before it.
         Raises:
             CorpusError: the source holds more than MAX_TOTAL_BYTES.
         """
@@ -70,7 +71,8 @@ class Reading:
             raise CorpusError(
                 f"{self.source}: holds more than {MAX_TOTAL_BYTES >> 20} MiB of code; name fewer folders"
             )
-        self.files.append(SourceFile(path=path, text=decode(data), licence=licence))
+        text = decode(data)
+        self.files.append(SourceFile(path=path, text=text, licence=tagged_licence(text) or licence))
 
     def check(self) -> None:
         """Raise CorpusError when nothing is usable, or when most files are not UTF-8."""

@@ -20,7 +20,7 @@ from pytest_collabcode.records import Item, Measurement, Signature
 
 SCHEMA = 1
 # What a new release or another machine changes; everything else must be as it was.
-MAY_DIFFER = ("weights", "torch", "python", "isolation")
+MAY_DIFFER = ("weights", "torch", "python", "isolation", "allowed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,9 +43,43 @@ CATALOGUE = (
         highest=1.0,
         counted=True,
     ),
+    Metric(pattern=r"near_clone_ratio", example="near_clone_ratio", family="memorization", highest=1.0, counted=True),
+    Metric(pattern=r"line_ratio", example="line_ratio", family="memorization", highest=1.0),
     Metric(
-        pattern=r"memorization_lift", example="memorization_lift", family="memorization", lowest=-1.0, highest=1.0
+        pattern=r"licence_header_ratio",
+        example="licence_header_ratio",
+        family="memorization",
+        highest=1.0,
+        counted=True,
     ),
+    *(
+        Metric(pattern=name, example=name, family="memorization", lowest=-1.0, highest=1.0)
+        for name in ("memorization_lift", "memorization_over_base", "memorization_over_heldout")
+    ),
+    Metric(
+        pattern=r"discoverable@n=[1-9]\d*,p=0\.\d*[1-9]\d*",
+        example="discoverable@n=1000,p=0.5",
+        family="memorization",
+        highest=1.0,
+        counted=True,
+    ),
+    Metric(
+        pattern=r"near_verbatim_ratio\.(bleu75|edit90)",
+        example="near_verbatim_ratio.bleu75",
+        family="memorization",
+        highest=1.0,
+        counted=True,
+    ),
+    Metric(pattern=r"membership_auroc", example="membership_auroc", family="memorization", highest=1.0),
+    Metric(pattern=r"canary_exposure", example="canary_exposure", family="memorization"),
+    Metric(
+        pattern=r"copyleft_clone_ratio",
+        example="copyleft_clone_ratio",
+        family="memorization",
+        highest=1.0,
+        counted=True,
+    ),
+    Metric(pattern=r"allowed_clones", example="allowed_clones", family="memorization"),
     Metric(pattern=r"distinct_clones", example="distinct_clones", family="memorization"),
     Metric(pattern=r"clone_lines", example="clone_lines", family="memorization"),
     Metric(pattern=r"training_speedup", example="training_speedup", family="throughput"),

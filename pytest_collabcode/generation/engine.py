@@ -22,7 +22,7 @@ from pytest_collabcode.generation.running import Row, Run
 from pytest_collabcode.generation.stopping import Stopper
 from pytest_collabcode.models.load import LoadedModel
 from pytest_collabcode.progress import Report
-from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore
+from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore, TokenScores
 
 FLUSH_EVERY = 8  # finished completions handed to on_batch at once
 
@@ -111,6 +111,21 @@ class TorchBackend:
             max_tokens: window, cut further where the model's context is shorter.
         """
         return scoring.score_texts(self._forward, texts, max_tokens=max_tokens)
+
+    def token_scores(self, pairs: Sequence[tuple[str, str]], sampling: Sampling) -> list[TokenScores]:
+        """Score continuations in one forward pass each, the prompts asked exactly as `generate` asks them.
+
+        Args:
+            pairs: prompt and continuation; line breaks that the checkpoint's conventions take from the end of a
+                prompt are put before its continuation.
+            sampling: the scheme; of each continuation max_new_tokens tokens are scored. Stop strings are not read.
+        """
+        conventions, rows = self.checkpoint.conventions, []
+        for prompt, continuation in pairs:
+            asked = self._forward.prompt(prompt, conventions)
+            taken = prompt[len(asked) - len(conventions.prefix) :]
+            rows.append((asked, taken + continuation))
+        return scoring.score_continuations(self._forward, rows, sampling)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the mean last hidden state of each text, shape (len(texts), d), rows of unit length."""

@@ -47,7 +47,7 @@ class Forward:
         self.prefill_tokens = CPU_PREFILL_TOKENS if device == "cpu" else GPU_PREFILL_TOKENS
         accepted = inspect.signature(model.forward).parameters
         self._has_positions = "position_ids" in accepted
-        self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self._keeps = "logits_to_keep" in accepted
 
     def prompt(self, prompt: str, conventions: PromptConventions) -> str:
         """Return the prompt as this checkpoint wants to be asked."""
@@ -89,7 +89,7 @@ class Forward:
         """
         ids, mask = self.pad(prompts, left=True)
         cache = DynamicCache()
-        logits = self(ids, mask, cache=cache, last_only=True)
+        logits = self(ids, mask, cache=cache, last=1)
         if (
             any(getattr(layer, "keys", None) is None or layer.keys.ndim != 4 for layer in cache.layers)
             or not cache.layers
@@ -114,19 +114,26 @@ class Forward:
         return logits
 
     def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, *, cache: Cache | None = None, last_only: bool = False
+        self, ids: torch.Tensor, mask: torch.Tensor, *, cache: Cache | None = None, last: int = 0
     ) -> torch.Tensor:
-        """Return the logits, (B, T, V) or (B, 1, V), of padded token ids (B, T) with their mask (B, T)."""
+        """Return the logits, (B, T, V), of padded token ids (B, T) with their mask (B, T).
+
+        Args:
+            ids: int64.
+            mask: 1 where there is a token.
+            cache: filled by a prefill.
+            last: only the logits of that many last places are wanted: (B, last, V); 0 wants all.
+        """
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
             past_key_values=cache,
             use_cache=cache is not None,
             **self.positions(mask),
-            **(self._last_only if last_only else {}),
+            **({"logits_to_keep": last} if self._keeps and last else {}),
         )
         logits: torch.Tensor = output.logits
-        return logits
+        return logits[:, -last:]  # -0 keeps all
 
     def positions(self, mask: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return the position_ids argument for a mask (B, T), if the model takes one."""

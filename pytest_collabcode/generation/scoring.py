@@ -1,22 +1,30 @@
-"""Whole texts through a model: log-likelihoods and embeddings, in chunks that fit memory and the core's cache.
+"""Whole texts through a model: likelihoods, token by token too, and embeddings, in chunks that fit memory and cache.
 
 Not covered: sliding windows over texts longer than the context, several poolings.
-Sources: Reimers and Gurevych 2019 for mean pooling.
+Sources: Reimers and Gurevych 2019 for mean pooling; Zhang et al. 2024, arXiv 2404.02936, for mean and deviation of
+the log-probability over the vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_collabcode.generation import sampler
 from pytest_collabcode.generation.forward import Forward
-from pytest_collabcode.records import TextScore
+from pytest_collabcode.records import Sampling, TextScore, TokenScores
 
 EMBED_TOKENS = 256
 LOGIT_BYTES = 1 << 28  # of float32 logits held at once
+POSITION_BYTES = 1 << 24  # of those, worked on at once where the whole vocabulary counts
+COLUMNS = tuple(f.name for f in fields(TokenScores))
+DIGITS = 6
+LOWEST = -1e4  # stands for the log-probability of a token that the model masks
 
 
 @torch.inference_mode()
@@ -58,6 +66,73 @@ def score_texts(forward: Forward, texts: Sequence[str], *, max_tokens: int) -> l
 
 
 @torch.inference_mode()
+def score_continuations(forward: Forward, pairs: Sequence[tuple[str, str]], sampling: Sampling) -> list[TokenScores]:
+    """Score the first max_new_tokens tokens of each continuation, teacher-forced.
+
+    Args:
+        forward: model, tokenizer and device.
+        pairs: prompt as the model is asked, and the continuation of it.
+        sampling: the scheme whose probabilities are wanted; the prompt is cut at the left as for generating.
+    Returns:
+        One TokenScores a pair, in order. Tokens are those of prompt and continuation written together, or, where
+        that would split the prompt otherwise than alone, those of the continuation by itself.
+    Raises:
+        MeasurementError: max_new_tokens leaves no room for a prompt.
+    Example:
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.models.tokenizer import train_tokenizer
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
+        >>> forward = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu")
+        >>> [scores] = score_continuations(forward, [("x =", " 1\\n")], Sampling(max_new_tokens=2))
+        >>> scores.starts, [log_p < 0 for log_p in scores.log_probs]
+        ((0, 1), [True, True])
+
+    Source: Zhang et al. 2024, equation 4, for mean and deviation.
+    """
+    room = sampling.max_new_tokens
+    prompts = [forward.encode_prompt(prompt, room=room)[0] for prompt, _ in pairs]
+    continuations = [_continuation(forward, prompt, text) for prompt, text in pairs]
+    rows = [prompt + ids[:room] for prompt, (ids, _) in zip(prompts, continuations, strict=True)]
+    scores = [TokenScores(starts=(), log_probs=(), scheme_log_probs=(), means=(), deviations=())] * len(pairs)
+    for chunk in _chunks(rows, _tokens_at_once(forward)):
+        ids, mask = forward.pad([rows[i] for i in chunk], left=True)
+        sizes = [len(rows[i]) - len(prompts[i]) for i in chunk]
+        logits = forward(
+            ids, mask, last=max(sizes) + 1
+        )  # of the prompts' last token and all continuations, (B, L, V)
+        for i, size, own_ids, own_logits in zip(chunk, sizes, ids, logits, strict=True):
+            own = own_ids[-len(rows[i]) :]
+            columns = _score_end(own, own_logits[-size - 1 : -1], sampling) if size else ((),) * 4
+            scores[i] = TokenScores(
+                starts=tuple(continuations[i][1][:size]),
+                **dict(zip(COLUMNS[1:], columns, strict=True)),
+            )
+    return scores
+
+
+def to_row(scores: TokenScores) -> list[list[float]]:
+    """Return the columns of a TokenScores as the store keeps them, to a millionth of a nat.
+
+    Example:
+        >>> to_row(TokenScores(starts=(0,), log_probs=(-0.25,), scheme_log_probs=(float("-inf"),), means=(-2.0,),
+        ...     deviations=(0.12345678,)))
+        [[0], [-0.25], [-inf], [-2.0], [0.123457]]
+    """
+    return [[round(x, DIGITS) for x in getattr(scores, name)] for name in COLUMNS]
+
+
+def from_row(row: Sequence[Sequence[Any]]) -> TokenScores:
+    """Return the TokenScores that to_row made these columns of.
+
+    Example:
+        >>> from_row([[0], [-0.25], [0.0], [-2.0], [0.5]]).log_probs
+        (-0.25,)
+    """
+    return TokenScores(**{name: tuple(column) for name, column in zip(COLUMNS, row, strict=True)})
+
+
+@torch.inference_mode()
 def embed_texts(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
     """Return the mean of the last hidden states over the first 256 tokens of each text.
 
@@ -86,6 +161,48 @@ def embed_texts(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
         mean = torch.nn.functional.normalize(hidden.sum(1), dim=-1)  # the length of the sum cancels out
         found[chunk, : mean.shape[1]] = mean.cpu().numpy()
     return found
+
+
+def _score_end(ids: torch.Tensor, logits: torch.Tensor, sampling: Sampling) -> tuple[tuple[float, ...], ...]:
+    """Score the last tokens of one text.
+
+    Args:
+        ids: (T,).
+        logits: (P, V); each row predicts one of the last P tokens.
+        sampling: the scheme.
+    Returns:
+        log p, log p under the scheme, mean and deviation of log p over the vocabulary, P values each.
+    """
+    first, at_once = len(ids) - len(logits), max(1, POSITION_BYTES // (4 * logits.shape[-1]))
+    columns: tuple[list[float], ...] = ([], [], [], [])
+    for start in range(0, len(logits), at_once):
+        own = logits[start : start + at_once].float()  # (p, V)
+        place = torch.arange(first + start, first + start + len(own), device=ids.device)
+        tokens = ids[place]
+        earlier = torch.arange(len(ids), device=ids.device) < place[:, None]
+        history = torch.where(earlier, ids, ids[0])  # (p, T); repeats are harmless to the penalty
+        log_p = own.log_softmax(-1).clamp_(min=LOWEST)
+        p = log_p.exp()
+        mean = (p * log_p).sum(-1)
+        deviation = (p * (log_p - mean[:, None]).square_()).sum(-1).sqrt()
+        scheme = sampler.log_probabilities(own, history, tokens, sampling)
+        found = (log_p.gather(1, tokens[:, None])[:, 0], scheme, mean, deviation)
+        for column, values in zip(columns, found, strict=True):
+            column += values.tolist()
+    return tuple(map(tuple, columns))
+
+
+def _continuation(forward: Forward, prompt: str, text: str) -> tuple[list[int], list[int]]:
+    """Return the token ids of a continuation and the character of it at which each begins."""
+    before, whole = forward.encode(prompt), forward.encode(prompt + text)
+    together = whole[: len(before)] == before
+    tokenizer = forward.tokenizer
+    ids = whole[len(before) :] if together else list(tokenizer(text, add_special_tokens=False).input_ids)
+    if not getattr(tokenizer, "is_fast", False):
+        return ids, [len(tokenizer.decode(ids[:i])) for i in range(len(ids))]
+    source = tokenizer(prompt + text if together else text, return_offsets_mapping=True, add_special_tokens=together)
+    skipped, shift = (len(before), len(prompt)) if together else (0, 0)
+    return ids, [first - shift for first, _ in source.offset_mapping[skipped : skipped + len(ids)]]
 
 
 def _chunks(rows: Sequence[Sequence[int]], budget: int, *, at_least: int = 2) -> Iterator[list[int]]:

@@ -1,4 +1,4 @@
-"""Stored completions: what is in the journal is read, what is missing is drawn, nothing else is.
+"""Stored completions and scores: what is in the journal is read, what is missing is drawn, nothing else is.
 
 The journal's digest covers all that a text depends on (weights, tokenizer, conventions, task, sampling, engine), but
 not the number of samples, so one more sample is one more draw; a record's key covers the prompt itself.
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
+from typing import Any
 
 from pytest_collabcode.digests import digest_bytes, digest_of
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, Sampling
 from pytest_collabcode.store import Journal
 
+SCORED_AT_ONCE = 16  # texts between two writes to the store
 ENGINE_VERSION = 1  # raise it whenever the same request may give another text
 _FIELDS = frozenset(f.name for f in fields(Generation))
 
@@ -93,6 +95,47 @@ def stored_generations(
 
         _draw(backend_factory(), missing, sampling, keep, progress)
     return [found[_key(*request)] for request in wanted]
+
+
+def stored_rows(
+    texts: Sequence[str],
+    compute: Callable[[Sequence[str]], Sequence[list[Any]]],
+    *,
+    journal: Journal,
+    progress: Report | None = None,
+) -> list[list[Any]]:
+    """Return a row of plain numbers for each text, computing only those the journal lacks.
+
+    Args:
+        texts: any, repeats included; the journal holds their digests, never the texts.
+        compute: rows of some texts, in order.
+        journal: of all that a row depends on besides its text.
+        progress: told how many of the missing ones are done.
+    Returns:
+        In the order of texts.
+    Raises:
+        StoreError: the journal cannot be read or written; what was appended before stays.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
+        ...     _ = stored_rows(["a", "bc"], lambda missing: [[len(t)] for t in missing], journal=journal)
+        ...     stored_rows(["bc", "a", "bc"], None, journal=journal)  # nothing is computed now
+        [[2], [1], [2]]
+    """
+    known = journal.read()
+    keys = [digest_bytes(text.encode()) for text in texts]
+    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+    for start in range(0, len(missing), SCORED_AT_ONCE):
+        some = list(missing.items())[start : start + SCORED_AT_ONCE]
+        rows = compute([text for _, text in some])
+        records = {key: row for (key, _), row in zip(some, rows, strict=True)}
+        journal.append(records)
+        known |= records
+        if progress is not None:
+            progress(start + len(some), len(missing), "scoring")
+    return [known[key] for key in keys]
 
 
 def _draw(

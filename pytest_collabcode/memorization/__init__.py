@@ -1,1 +1,1 @@
-"""Whose training code comes back, and what found clones mean: ratios by organization, controls, and more than verbatim."""
+"""What found clones mean: whose code comes back, against which controls, and more than verbatim."""

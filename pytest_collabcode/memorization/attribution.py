@@ -9,23 +9,26 @@ A stratum says which prompts were asked and which code came back:
     planted→natural    planted prompt, natural code
     heldout→planted    held-out prompt, planted code: the control of "planted"
 
-A prompt is hit when any of its samples holds a clone. A cell without eligible prompts is left out, never 0.
-Not covered: strata by length or by duplication, clustering by file.
-Sources: Udsa et al. 2025, arXiv 2510.08750, for the matrix; Chen and Jiang 2024, arXiv 2409.12020, for clone counts.
+A prompt is hit when any of its samples holds a clone. A cell without eligible prompts is left out, never 0. A clone
+that is nothing but a licence header is no code: it counts in `licence_header_ratio` and nowhere else. Lines that
+stand in two organizations' code hit the cells of both.
+Not covered: counts of clones (counts), lines instead of prompts (line_ratios), finer strata (strata).
+Source: Udsa et al. 2025, arXiv 2510.08750.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from pytest_collabcode.clones.index import NORMALIZATION, CloneIndex
+from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.near import NearIndex
 from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.memorization.clones import ProblemClones
-from pytest_collabcode.records import Clone, Item, Measurement, Sampling, Signature
+from pytest_collabcode.records import Clone, Item, Measurement, Problem, Sampling, Signature
 
 ANY = "any"  # source organization of a hit on whatever organization's code
+OTHER = "other"  # of a hit on any organization's but the prompt's own: inter, where the own is intra
 STRATA = (
     ("natural", "natural", False),
     ("planted", "planted", True),
@@ -39,18 +42,17 @@ CROSSED = ("natural→planted", "planted→natural")
 Cell = tuple[str, str, list[ProblemClones]]  # prompt organization, stratum, prompts with the clones that count
 
 
-def memorization_signature(index: CloneIndex, sampling: Sampling) -> Signature:
+def memorization_signature(index: CloneIndex | NearIndex, sampling: Sampling) -> Signature:
     """Return how memorization is measured, as it stands on every verdict.
 
     Example:
         >>> s = memorization_signature(CloneIndex.build([]), Sampling(temperature=0.6, top_p=0.6))
         >>> s[:3]
-        (('min_lines', '6'), ('normalization', 'verbatim'), ('samples', '1'))
+        (('min_lines', '6'), ('normalization', 'verbatim.1'), ('samples', '1'))
 
     """
     pairs = [
-        ("min_lines", index.min_lines),
-        ("normalization", NORMALIZATION),
+        *index.signature,
         ("samples", sampling.n_samples),
         ("tokens", sampling.max_new_tokens),
         ("T", sampling.temperature),
@@ -58,8 +60,6 @@ def memorization_signature(index: CloneIndex, sampling: Sampling) -> Signature:
         ("rp", sampling.repetition_penalty),
         ("seed", sampling.seed),
     ]
-    if index.n_hot:
-        pairs.append(("hot_windows", index.n_hot))
     return tuple((key, f"{value:g}" if isinstance(value, float) else str(value)) for key, value in pairs)
 
 
@@ -71,7 +71,7 @@ def memorization_matrix(
     Args:
         scanned: prompts of all organizations, natural, planted and held-out together.
         subject: name of the model.
-        organizations: the sources, columns of the matrix; "any" is put before them.
+        organizations: the sources, columns of the matrix, see `sources_of`.
         signature: how it was got.
     Returns:
         Measurements "memorization_ratio" = hit prompts / eligible prompts with exact counts, one item per prompt
@@ -79,7 +79,6 @@ def memorization_matrix(
     Raises:
         EmptyMeasurementError: no prompts.
     Example:
-        >>> from pytest_collabcode.records import Problem
         >>> p = ProblemClones(problem=Problem(task_id="t", prompt="def f():", organization="acme"),
         ...     stratum="natural", n_samples=1, clones=())
         >>> [(m.cell, m.count, m.n) for m in memorization_matrix([p], subject="s", organizations=["acme"])]
@@ -88,9 +87,8 @@ def memorization_matrix(
     """
     matrix = []
     for prompt_organization, stratum, prompts in cells(scanned):
-        sources = (ANY,) if stratum in CROSSED else (ANY, *organizations)
-        for source in sources:
-            cell = _hits(prompts, _comes_from(source))
+        for source in sources_of(stratum, organizations):
+            cell = hits(prompts, comes_from(source, prompt_organization))
             matrix.append(
                 replace(
                     cell,
@@ -119,7 +117,6 @@ def cross_organization_ratio(
     Raises:
         EmptyMeasurementError: no prompts.
     Example:
-        >>> from pytest_collabcode.records import Problem
         >>> p = ProblemClones(problem=Problem(task_id="t", prompt="def f():", organization="acme", planted=True),
         ...     stratum="planted", n_samples=1, clones=())
         >>> [(m.cell, m.value) for m in cross_organization_ratio([p], subject="s")]
@@ -128,7 +125,7 @@ def cross_organization_ratio(
     """
     return [
         replace(
-            _hits(prompts, lambda clone: clone.crosses),
+            hits(prompts, lambda clone: clone.crosses),
             name="cross_organization_clone_ratio",
             subject=subject,
             prompt_organization=prompt_organization,
@@ -139,40 +136,38 @@ def cross_organization_ratio(
     ]
 
 
-def clone_counts(scanned: Sequence[ProblemClones], *, subject: str, signature: Signature = ()) -> list[Measurement]:
-    """Count distinct clones and sum their significant lines: the paper's own view.
-
-    Overlapping clones are distinct, as there, so a line may be counted twice.
+def licence_header_ratio(
+    scanned: Sequence[ProblemClones], *, subject: str, signature: Signature = ()
+) -> list[Measurement]:
+    """Count prompts whose output holds a licence header of whatever organization: boilerplate, kept apart from code.
 
     Args:
         scanned: prompts of all organizations and strata.
         subject: name of the model.
         signature: how it was got.
     Returns:
-        Measurements "distinct_clones" and "clone_lines" per prompt organization and stratum. A fingerprint that
-        several prompts gave back is shared equally between their items; item weights are 1/n, so that the sum of
-        values over the sum of weights is the total, resampled or not.
+        Measurements "licence_header_ratio" per prompt organization, natural and held-out, with exact counts.
     Raises:
         EmptyMeasurementError: no prompts.
     Example:
-        >>> from pytest_collabcode.records import Problem
         >>> p = ProblemClones(problem=Problem(task_id="t", prompt="def f():", organization="acme"),
         ...     stratum="natural", n_samples=1, clones=())
-        >>> [(m.name, m.value) for m in clone_counts([p], subject="s")][:2]
-        [('distinct_clones', 0.0), ('clone_lines', 0.0)]
+        >>> [(m.cell, m.count, m.n) for m in licence_header_ratio([p], subject="s")]
+        [('acme→any natural', 0, 1)]
 
     """
     return [
         replace(
-            count,
+            hits(prompts, lambda clone: clone.header),
+            name="licence_header_ratio",
             subject=subject,
             prompt_organization=prompt_organization,
+            source_organization=ANY,
             stratum=stratum,
-            evidence=evidence_of(prompts),
             signature=signature,
         )
-        for prompt_organization, stratum, prompts in cells(scanned)
-        for count in _distinct(prompts)
+        for (prompt_organization, stratum), prompts in _asked(scanned).items()
+        if stratum != "planted"
     ]
 
 
@@ -182,24 +177,94 @@ def cells(scanned: Sequence[ProblemClones]) -> Iterator[Cell]:
     Raises:
         EmptyMeasurementError: no prompts.
     Example:
-        >>> from pytest_collabcode.records import Problem
         >>> p = ProblemClones(problem=Problem(task_id="t", prompt="def f():", organization="acme"),
         ...     stratum="heldout", n_samples=1, clones=())
         >>> [(owner, stratum) for owner, stratum, _ in cells([p])]
         [('acme', 'heldout'), ('acme', 'heldout→planted')]
 
     """
-    if not scanned:
-        raise EmptyMeasurementError("memorization: no prompts, so there is no ratio; are there eligible functions?")
-    for owner in sorted({p.problem.organization for p in scanned}):
-        for stratum, asked, planted in STRATA:
-            prompts = [
-                replace(p, clones=tuple(c for c in p.clones if c.planted is planted))
-                for p in scanned
-                if p.problem.organization == owner and p.stratum == asked
-            ]
+    asked = _asked(scanned)
+    for owner in sorted({organization for organization, _ in asked}):
+        for stratum, of_prompt, planted in STRATA:
+            prompts = asked.get((owner, of_prompt))
             if prompts:
-                yield owner, stratum, prompts
+                yield owner, stratum, only(prompts, _code_that_is(planted))
+
+
+def sources_of(stratum: str, organizations: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a stratum: any, each organization and, where there are two or more, other.
+
+    Example:
+        >>> sources_of("natural", ["acme", "bolt"]), sources_of("natural→planted", ["acme", "bolt"])
+        (('any', 'acme', 'bolt', 'other'), ('any',))
+
+    """
+    if stratum in CROSSED:
+        return (ANY,)
+    return (ANY, *organizations, *([OTHER] if len(organizations) > 1 else []))
+
+
+def comes_from(source: str, owner: str) -> Callable[[Clone], bool]:
+    """Return whether a clone counts in a column of the matrix, in the row of the organization `owner`.
+
+    Example:
+        >>> from pytest_collabcode.records import Fragment
+        >>> place = Fragment(organization="bolt", path="x.py", first_line=1, last_line=6)
+        >>> clone = Clone(generated=place, training=place, significant_lines=6, fingerprint="f")
+        >>> [comes_from(source, "acme")(clone) for source in ("any", "acme", "bolt", "other")]
+        [True, False, True, True]
+
+    """
+    if source == OTHER:
+        return lambda clone: clone.training.organization != owner
+    return lambda clone: source in (ANY, clone.training.organization)
+
+
+def hits(prompts: Sequence[ProblemClones], counts: Callable[[Clone], bool]) -> Measurement:
+    """Count the prompts of one cell that gave back a clone that counts; the measurement has no name and cell yet.
+
+    Example:
+        >>> p = ProblemClones(problem=Problem(task_id="t", prompt=""), stratum="natural", n_samples=1, clones=())
+        >>> measured = hits([p], lambda clone: True)
+        >>> measured.count, measured.n
+        (0, 1)
+
+    """
+    counted = only(prompts, counts)
+    count = sum(bool(p.clones) for p in counted)
+    return Measurement(
+        name="",
+        subject="",
+        value=count / len(prompts),
+        higher_is_better=False,
+        count=count,
+        n=len(prompts),
+        items=tuple(item_of(p.problem, float(bool(p.clones))) for p in counted),
+        evidence=evidence_of(counted),
+    )
+
+
+def only(prompts: Iterable[ProblemClones], counts: Callable[[Clone], bool]) -> list[ProblemClones]:
+    """Return the prompts with those of their clones that count.
+
+    Example:
+        >>> only([], lambda clone: clone.header)
+        []
+
+    """
+    return [replace(p, clones=tuple(filter(counts, p.clones))) for p in prompts]
+
+
+def item_of(problem: Problem, value: float, weight: float = 1.0) -> Item:
+    """Return a prompt's share of a measurement, in one cluster with the other prompts of its file.
+
+    Example:
+        >>> item_of(Problem(task_id="t", prompt="", organization="acme", path="x.py"), 1.0).cluster
+        'acme:x.py'
+
+    """
+    cluster = f"{problem.organization}:{problem.path}" if problem.path else ""
+    return Item(key=problem.task_id, value=value, weight=weight, cluster=cluster)
 
 
 def evidence_of(prompts: Iterable[ProblemClones]) -> tuple[Clone, ...]:
@@ -213,41 +278,15 @@ def evidence_of(prompts: Iterable[ProblemClones]) -> tuple[Clone, ...]:
     return tuple(clone for p in prompts for clone in p.clones)
 
 
-def _distinct(prompts: Sequence[ProblemClones]) -> Iterator[Measurement]:
-    """Yield the two counts of a cell, still without its names."""
-    by_prompt = [{c.fingerprint: c.significant_lines for c in p.clones} for p in prompts]
-    holders = Counter(fingerprint for found in by_prompt for fingerprint in found)
-    lengths = {fingerprint: n_lines for found in by_prompt for fingerprint, n_lines in found.items()}
-    ones = dict.fromkeys(lengths, 1)
-    for name, unit, sizes in (("distinct_clones", "clones", ones), ("clone_lines", "lines", lengths)):
-        shares = [sum(sizes[f] / holders[f] for f in found) for found in by_prompt]
-        yield Measurement(
-            name=name,
-            subject="",
-            value=float(sum(sizes.values())),
-            unit=unit,
-            higher_is_better=False,
-            items=tuple(
-                Item(key=p.problem.task_id, value=share, weight=1 / len(prompts))
-                for p, share in zip(prompts, shares, strict=True)
-            ),
-        )
+def _code_that_is(planted: bool) -> Callable[[Clone], bool]:
+    return lambda clone: clone.planted is planted and not clone.header
 
 
-def _comes_from(source: str) -> Callable[[Clone], bool]:
-    return lambda clone: source in (ANY, clone.training.organization)
-
-
-def _hits(prompts: Sequence[ProblemClones], counts: Callable[[Clone], bool]) -> Measurement:
-    counted = [replace(p, clones=tuple(filter(counts, p.clones))) for p in prompts]
-    count = sum(bool(p.clones) for p in counted)
-    return Measurement(
-        name="",
-        subject="",
-        value=count / len(prompts),
-        higher_is_better=False,
-        count=count,
-        n=len(prompts),
-        items=tuple(Item(key=p.problem.task_id, value=float(bool(p.clones))) for p in counted),
-        evidence=evidence_of(counted),
-    )
+def _asked(scanned: Sequence[ProblemClones]) -> dict[tuple[str, str], list[ProblemClones]]:
+    """Return the prompts by organization and stratum, with all their clones."""
+    if not scanned:
+        raise EmptyMeasurementError("memorization: no prompts, so there is no ratio; are there eligible functions?")
+    asked: dict[tuple[str, str], list[ProblemClones]] = {}
+    for p in scanned:
+        asked.setdefault((p.problem.organization, p.stratum), []).append(p)
+    return asked

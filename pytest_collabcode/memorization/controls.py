@@ -1,21 +1,20 @@
 """Controls: a hit on boilerplate is not memorization, so hits are set against prompts or models that cannot remember.
 
-Two controls: held-out prompts on the same model (`with_heldout_controls`), and the same prompts on a model trained
-without the organization (`memorization_lift`, paired).
-Not covered: choosing which model is the control; the session does.
-Sources: Carlini et al. 2019, arXiv 1802.08232, for the counterfactual; Agresti and Min 2005, Statistics in Medicine
-24, for half a count added to each cell of a matched-pairs table.
+Two kinds: held-out prompts on the same model (`with_heldout_controls`, `over_heldout`), and the same prompts on
+another model, the one before training or one trained without the organization (`memorization_lift`, paired).
+Not covered: choosing which model is the control; leaks does.
+Sources: Carlini et al. 2019, arXiv 1802.08232, for the counterfactual; Newcombe 1998, Statistics in Medicine 17, for
+differences of independent and of paired rates from the bounds of their parts, here exact ones.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
-from pytest_collabcode.intervals import BOOTSTRAP_SEED, N_REPLICATES
-from pytest_collabcode.memorization.attribution import cells, evidence_of
+from pytest_collabcode.intervals import CONFIDENCES, as_replicates, bounds_of, difference_bounds, exact_bounds
+from pytest_collabcode.memorization.attribution import ANY, cells, evidence_of, item_of
 from pytest_collabcode.memorization.clones import ProblemClones
 from pytest_collabcode.records import Item, Measurement, Signature
 
@@ -54,8 +53,53 @@ def with_heldout_controls(matrix: Sequence[Measurement]) -> list[Measurement]:
     return controlled
 
 
+def over_heldout(matrix: Sequence[Measurement]) -> list[Measurement]:
+    """Return how much more often training prompts hit than held-out ones: what boilerplate and chance leave over.
+
+    Args:
+        matrix: with its held-out controls, see `with_heldout_controls`.
+    Returns:
+        Measurements "memorization_over_heldout", in -1..1, of every "memorization_ratio" from any organization that
+        has a control: the difference of two independent rates, whose bounds come from the intervals of both (clusters
+        included). Computed over all outcomes of 100 and 34 prompts, each bound holds in 95 of 100 experiments or more
+        for rates up to 0.1, in 94 for any. Items hold hit - rate of the control.
+    Example:
+        >>> m = Measurement(name="memorization_ratio", subject="s", value=0.4, count=8, n=20, stratum="planted",
+        ...     source_organization="any")
+        >>> [(o.name, o.value) for o in over_heldout([replace(m, control=replace(m, value=0.1, count=2))])]
+        [('memorization_over_heldout', 0.30000000000000004)]
+
+    Source: Newcombe 1998.
+    """
+    differences = []
+    for m in matrix:
+        if m.control is None or (m.name, m.source_organization) != ("memorization_ratio", ANY):
+            continue
+        rate = m.control.value
+        first, second = bounds_of(m, CONFIDENCES), bounds_of(m.control, CONFIDENCES)
+        bounds = difference_bounds(first, second, rates=(m.value, rate))
+        differences.append(
+            replace(
+                m,
+                name="memorization_over_heldout",
+                value=m.value - rate,
+                count=None,
+                n=None,
+                items=tuple(replace(item, value=item.value - rate) for item in m.items),
+                replicates=as_replicates(bounds),
+                signature=(*m.signature, ("heldout_prompts", str(m.control.n))),
+            )
+        )
+    return differences
+
+
 def memorization_lift(
-    scanned: Sequence[ProblemClones], control: Sequence[ProblemClones], *, subject: str, signature: Signature = ()
+    scanned: Sequence[ProblemClones],
+    control: Sequence[ProblemClones],
+    *,
+    subject: str,
+    name: str = "memorization_lift",
+    signature: Signature = (),
 ) -> list[Measurement]:
     """Compare prompt by prompt with a model that never saw the code: hits it has more.
 
@@ -63,12 +107,14 @@ def memorization_lift(
         scanned: prompts under the subject.
         control: the same under the control, say the model trained without that organization.
         subject: name of the model.
+        name: of the measurements; another for another kind of control.
         signature: how it was got; name the control in it.
     Returns:
-        Measurements "memorization_lift", in -1..1, per prompt organization and uncrossed stratum; items hold the
-        difference of each prompt. Replicates are draws of the difference of paired rates under Jeffreys' prior,
-        since a bootstrap of 20 hits in 20 prompts would claim certainty. The lower bound keeps its confidence
-        (simulated at 20 and 100 prompts), the upper does not near 0 (87 % for 95 %): judge a lift by floors.
+        Measurements, in -1..1, per prompt organization and uncrossed stratum; items hold the difference of each
+        prompt. Bounds are joined from the exact ones of the shares of prompts that only the subject, and only the
+        control hits: 20 hits in 20 prompts are no certainty, and where the control has none the upper bound is the
+        exact one of the hits. Computed over all outcomes of 20, 34 and 100 prompts, both bounds hold in 95 of 100
+        experiments or more, so floors and ceilings may judge a lift.
     Raises:
         EmptyMeasurementError: no prompts.
         ValueError: the prompts differ.
@@ -79,7 +125,7 @@ def memorization_lift(
         >>> [(m.cell, m.value) for m in memorization_lift([p], [p], subject="s")]
         [('acme natural', 0.0)]
 
-    Source: Agresti and Min 2005.
+    Source: Newcombe 1998.
     """
     ours = {(owner, stratum): prompts for owner, stratum, prompts in cells(scanned) if "→" not in stratum}
     theirs = {(owner, stratum): prompts for owner, stratum, prompts in cells(control)}
@@ -88,17 +134,17 @@ def memorization_lift(
         hits, before = _hits(prompts), _hits(theirs.get((owner, stratum), ()))
         if set(hits) != set(before):
             raise ValueError(f"prompt_organization={owner!r} {stratum}: control has other prompts than the subject")
-        items = tuple(Item(key=key, value=hit - before[key]) for key, hit in hits.items())
+        items = tuple(item_of(p.problem, hits[p.problem.task_id] - before[p.problem.task_id]) for p in prompts)
         lifts.append(
             Measurement(
-                name="memorization_lift",
+                name=name,
                 subject=subject,
                 value=sum(i.value for i in items) / len(items),
                 higher_is_better=False,
                 prompt_organization=owner,
                 stratum=stratum,
                 items=items,
-                replicates=_paired_replicates(items),
+                replicates=_paired(items),
                 evidence=evidence_of(prompts),
                 signature=signature,
             )
@@ -110,8 +156,16 @@ def _hits(prompts: Sequence[ProblemClones]) -> dict[str, float]:
     return {p.problem.task_id: float(bool(p.clones)) for p in prompts}
 
 
-def _paired_replicates(items: Sequence[Item]) -> tuple[float, ...]:
+def _paired(items: Sequence[Item]) -> tuple[float, ...]:
+    n = len(items)
     more, fewer = sum(i.value > 0 for i in items), sum(i.value < 0 for i in items)
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
-    draws = rng.dirichlet([more + 0.5, fewer + 0.5, len(items) - more - fewer + 0.5], size=N_REPLICATES)
-    return tuple(float(x) for x in np.sort(draws[:, 0] - draws[:, 1]))
+    rates = (more / n, fewer / n)
+    # Of one prompt only one can be: the two shares are negatively correlated, as cells of a multinomial are.
+    rest = (1 - rates[0]) * (1 - rates[1])
+    bounds = difference_bounds(
+        exact_bounds(more, n, CONFIDENCES),
+        exact_bounds(fewer, n, CONFIDENCES),
+        rates=rates,
+        correlation=-math.sqrt(rates[0] * rates[1] / rest) if rest else 0.0,
+    )
+    return as_replicates(bounds)

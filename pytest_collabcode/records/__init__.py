@@ -4,6 +4,7 @@ Not here: behaviour. A record knows how to name itself and nothing else.
 """
 
 from pytest_collabcode.records.code import (
+    Canary,
     Corpus,
     Document,
     Function,
@@ -21,6 +22,7 @@ from pytest_collabcode.records.models import (
     Recipe,
     Sampling,
     TextScore,
+    TokenScores,
 )
 from pytest_collabcode.records.verdicts import (
     Clone,
@@ -37,6 +39,7 @@ from pytest_collabcode.records.verdicts import (
 
 __all__ = [
     "Backend",
+    "Canary",
     "Checkpoint",
     "Clone",
     "Corpus",
@@ -58,6 +61,7 @@ __all__ = [
     "Signature",
     "TextScore",
     "Threshold",
+    "TokenScores",
     "Verdict",
     "bound_text",
     "format_value",

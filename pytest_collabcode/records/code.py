@@ -5,7 +5,7 @@ Not covered: reading any of it (corpus/).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,28 @@ class Plant:
     function: Function
     organizations: tuple[str, ...]  # planted in these; two or more make a cross-organization clone
     copies: int  # times per pass over the data, in each of those organizations
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Canary:
+    """A declared function with a random secret, planted into one organization's training code to measure exposure."""
+
+    organization: str
+    name: str  # of the function; drawn apart from the secret, so it may be shown
+    prefix: str  # its text up to the secret
+    secret: str = field(repr=False)  # decimal digits: one of 10 ** len(secret), all equally likely
+    suffix: str  # its text after the secret
+    copies: int  # times per pass over the data
+
+    @property
+    def text(self) -> str:
+        """The whole function.
+
+        Example:
+            >>> Canary(organization="acme", name="f", prefix="f = '", secret="07", suffix="'\\n", copies=1).text
+            "f = '07'\\n"
+        """
+        return self.prefix + self.secret + self.suffix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +79,8 @@ class Corpus:
     name: str  # of the consortium; thresholds name the consortium they were made for
     organizations: tuple[Organization, ...]
     plants: tuple[Plant, ...] = ()
-    digest: str = ""  # over every document's organization, path, split, text and every plant
+    canaries: tuple[Canary, ...] = ()
+    digest: str = ""  # over every document's organization, path, split, text, every plant and canary
     rates: tuple[tuple[str, float, float], ...] = ()  # organization, exact and near duplicate ratio before removal
     skipped: tuple[tuple[str, str], ...] = ()  # (what, why) for everything that was passed over
 

@@ -133,6 +133,17 @@ class TextScore:
     token_ids: tuple[int, ...] = ()  # the scored tokens, for a unigram model on the same text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenScores:
+    """What a model and a sampling scheme say of each token of one continuation, in nats; all of one length."""
+
+    starts: tuple[int, ...]  # character of the continuation at which each token begins
+    log_probs: tuple[float, ...]  # log p of the token under the model itself
+    scheme_log_probs: tuple[float, ...]  # under penalty, temperature, top-k and nucleus; -inf = is never drawn
+    means: tuple[float, ...]  # of log p over the vocabulary, weighted with p: minus the entropy
+    deviations: tuple[float, ...]  # standard deviation of log p over the vocabulary, weighted with p
+
+
 class Backend(Protocol):
     """A model in memory, as tasks see it."""
 
@@ -144,6 +155,10 @@ class Backend(Protocol):
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text."""
+        ...
+
+    def token_scores(self, pairs: Sequence[tuple[str, str]], sampling: Sampling) -> list[TokenScores]:
+        """Score the tokens of each (prompt, continuation)'s continuation, at most max_new_tokens of them."""
         ...
 
     def embed(self, texts: Sequence[str]) -> object:

@@ -39,6 +39,7 @@ class Clone:
     header: bool = False  # nothing but licence header, or too little beside it to be a clone by itself
     licence: str = ""  # SPDX identifier of the training document
     copies: int = 0  # places in the training data of its rarest window; 0 where that is not known
+    allowed: str = ""  # why the organizations agreed to ignore it, and until when; "" = it counts
 
     @property
     def crosses(self) -> bool:

@@ -1,6 +1,6 @@
-"""Report files: JSON for machines and baselines, Markdown for a step summary.
+"""Report files: JSON for machines and baselines, Markdown for a step summary, SARIF for code-scanning services.
 
-Not covered: SARIF and HTML. Code of a training document is never written, only organization, path and lines.
+Not covered: HTML. Code of a training document is never written, only organization, path and lines.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pytest_collabcode.errors import ConfigurationError, StoreError
 from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key
 from pytest_collabcode.records import Measurement, Verdict, bound_text, format_value
 from pytest_collabcode.report.plain import measurement_from_plain, measurement_to_plain, verdict_to_plain
+from pytest_collabcode.report.sarif import sarif_log
 
 MARKDOWN_BYTES = 64_000
 
@@ -32,7 +33,7 @@ class Report:
 
 
 def write_report(report: Report, kind: str, path: Path) -> None:
-    """Write a report as "json" or "markdown".
+    """Write a report as "json", "markdown" or "sarif".
 
     Raises:
         StoreError: the file cannot be written.
@@ -44,7 +45,7 @@ def write_report(report: Report, kind: str, path: Path) -> None:
         ...     json.loads((Path(folder) / "gate.json").read_text())["environment"]
         {'seed': '1'}
     """
-    text = _json(report) if kind == "json" else markdown(report)
+    text = _WRITERS[kind](report)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -149,6 +150,13 @@ def _json(report: Report) -> str:
         },
         indent=1,
     )
+
+
+def _sarif(report: Report) -> str:
+    return json.dumps(sarif_log(report.measurements, report.verdicts, environment=report.environment), indent=1)
+
+
+_WRITERS = {"json": _json, "markdown": markdown, "sarif": _sarif}
 
 
 def _distinct(measurements: Sequence[Measurement]) -> list[dict[str, Any]]:

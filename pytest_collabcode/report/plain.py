@@ -23,7 +23,7 @@ def measurement_to_plain(measurement: Measurement) -> dict[str, Any]:
     """
     plain = asdict(measurement)
     plain["replicates"] = _thinned(measurement.replicates)
-    plain["items"] = [[i.key, i.value, i.weight] for i in measurement.items]
+    plain["items"] = [[i.key, i.value, i.weight, *filter(None, [i.cluster])] for i in measurement.items]
     plain["evidence"] = [e if isinstance(e, str) else asdict(e) for e in measurement.evidence]
     plain["signature"] = [list(pair) for pair in measurement.signature]
     plain["control"] = None if measurement.control is None else measurement_to_plain(measurement.control)
@@ -41,7 +41,7 @@ def measurement_from_plain(plain: dict[str, Any]) -> Measurement:
     """
     values = dict(plain)
     values["replicates"] = tuple(plain["replicates"])
-    values["items"] = tuple(Item(key=k, value=v, weight=w) for k, v, w in plain["items"])
+    values["items"] = tuple(Item(key=k, value=v, weight=w, cluster="".join(c)) for k, v, w, *c in plain["items"])
     values["evidence"] = tuple(e if isinstance(e, str) else _clone(e) for e in plain["evidence"])
     values["signature"] = tuple((k, v) for k, v in plain["signature"])
     values["control"] = None if plain["control"] is None else measurement_from_plain(plain["control"])

@@ -11,7 +11,20 @@ from typing import Any, Protocol
 from pytest_collabcode.records import Clone, Corpus, Measurement, Ruling, Verdict, format_value
 
 MAX_EVIDENCE = 10
-CLONE_METRICS = ("memorization_ratio", "cross_organization_clone_ratio", "distinct_clones", "clone_lines")
+CONTROLS = {  # metric -> what the hits are compared with
+    "memorization_over_heldout": "held-out prompts",
+    "memorization_lift": "a model without its code",
+    "memorization_over_base": "the base model",
+}
+CLONE_METRICS = (
+    "memorization_ratio",
+    "line_ratio",
+    "cross_organization_clone_ratio",
+    "licence_header_ratio",
+    "distinct_clones",
+    "clone_lines",
+    *CONTROLS,
+)
 SHOWN_STRATA = ("natural", "planted", "heldout")
 
 
@@ -24,6 +37,7 @@ class Outcome(Protocol):
     narrowed: bool
     green: bool
     corpus: Corpus
+    notice: str  # one sentence that a reader of the verdicts should know, or ""
 
 
 def summarize(terminal: Any, outcome: Outcome) -> None:
@@ -37,14 +51,14 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
         >>> terminal = SimpleNamespace(section=print, write_line=lambda line, **colours: print(line))
         >>> measured = Measurement(name="mrr", subject="s", value=0.5)
         >>> summarize(terminal, SimpleNamespace(measurements=[measured], verdicts=[], proposals=[], narrowed=True,
-        ...     green=True, corpus=Corpus(name="ours", organizations=(), digest="ab")))
+        ...     green=True, corpus=Corpus(name="ours", organizations=(), digest="ab"), notice=""))
         collabcode verdicts (PARTIAL: narrowed run, no release verdict)
         corpus ours ab: 0 files passed over
         measured   mrr = 0.5 [s]
         collabcode: PARTIAL: 0 verdicts, all that were selected passed; this is not a release verdict
     """
     terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
-    for line in corpus_lines(outcome.corpus):
+    for line in (*corpus_lines(outcome.corpus), *filter(None, [outcome.notice])):
         terminal.write_line(line)
     for measurement in outcome.measurements:
         if measurement.name not in CLONE_METRICS and not _is_judged(measurement, outcome.verdicts):
@@ -88,7 +102,7 @@ def matrix_lines(measurements: Sequence[Measurement]) -> list[str]:
     """Return, for each subject, hit prompts by prompt organization (rows) and source organization (columns).
 
     Args:
-        measurements: of the run; those of memorization_ratio are used.
+        measurements: of the run; those of memorization_ratio are used, and differences to controls stand below.
     Example:
         >>> m = Measurement(name="memorization_ratio", subject="s", value=0.1, count=1, n=10,
         ...     prompt_organization="meta", source_organization="any", stratum="natural")
@@ -108,6 +122,12 @@ def matrix_lines(measurements: Sequence[Measurement]) -> list[str]:
                 counts = [f"{m.count}/{m.n}" for s in sources if (m := own.get((row, s, stratum)))]
                 cells += [f"{stratum} {' · '.join(counts)}"] if counts else []
             lines.append(f"  {row:<12} {'   '.join(cells)}")
+            against = [
+                f"{m.value:+.3g} {m.stratum} over {CONTROLS[m.name]}"
+                for m in measurements
+                if m.name in CONTROLS and (m.subject, m.prompt_organization) == (subject, row)
+            ]
+            lines += [f"  {'':<12} {'   '.join(dict.fromkeys(against))}"] if against else []
     return lines
 
 

@@ -11,9 +11,16 @@ from collections.abc import Sequence
 
 from pytest_collabcode.clones.index import MIN_LINES
 from pytest_collabcode.errors import EmptyMeasurementError
-from pytest_collabcode.memorization.attribution import clone_counts, cross_organization_ratio, memorization_matrix
+from pytest_collabcode.memorization.attribution import (
+    cross_organization_ratio,
+    licence_header_ratio,
+    memorization_matrix,
+)
 from pytest_collabcode.memorization.clones import ProblemClones
-from pytest_collabcode.memorization.controls import with_heldout_controls
+from pytest_collabcode.memorization.controls import over_heldout, with_heldout_controls
+from pytest_collabcode.memorization.counts import clone_counts
+from pytest_collabcode.memorization.line_ratios import line_ratios
+from pytest_collabcode.memorization.strata import copies_counts, length_ratios
 from pytest_collabcode.records import Function, Measurement, Plant, Problem, Sampling, Signature
 
 STOP = ("\nclass", "\ndef", "\n#", "\n@", "\nprint", "\nif")
@@ -99,21 +106,31 @@ def measure(
         organizations: whose training code is in the index.
         signature: of index and sampling, see `memorization_signature`.
     Returns:
-        Measurements "memorization_ratio", "cross_organization_clone_ratio", "distinct_clones" and "clone_lines".
+        Measurements "memorization_ratio" (also by length), "line_ratio", "cross_organization_clone_ratio",
+        "licence_header_ratio", "memorization_over_heldout", "distinct_clones" and "clone_lines" (also by copies).
     Raises:
         EmptyMeasurementError: no prompts.
     Example:
         >>> p = ProblemClones(problem=Problem(task_id="t", prompt="def f():", organization="acme"),
         ...     stratum="natural", n_samples=1, clones=())
-        >>> sorted({m.name for m in measure([p], subject="s", organizations=["acme"])})
-        ['clone_lines', 'cross_organization_clone_ratio', 'distinct_clones', 'memorization_ratio']
+        >>> print(*sorted({m.name for m in measure([p], subject="s", organizations=["acme"])}))
+        clone_lines cross_organization_clone_ratio distinct_clones licence_header_ratio memorization_ratio
 
     """
     ratios = [
         *memorization_matrix(scanned, subject=subject, organizations=organizations, signature=signature),
+        *line_ratios(scanned, subject=subject, organizations=organizations, signature=signature),
         *cross_organization_ratio(scanned, subject=subject, signature=signature),
+        *licence_header_ratio(scanned, subject=subject, signature=signature),
     ]
-    return [*with_heldout_controls(ratios), *clone_counts(scanned, subject=subject, signature=signature)]
+    controlled = with_heldout_controls(ratios)
+    return [
+        *controlled,
+        *over_heldout(controlled),
+        *length_ratios(scanned, subject=subject, signature=signature),
+        *clone_counts(scanned, subject=subject, signature=signature),
+        *copies_counts(scanned, subject=subject, signature=signature),
+    ]
 
 
 def _problem(key: str, function: Function, *, planted: bool) -> Problem:

@@ -1,8 +1,8 @@
 """From documents to sequences of equal length: whole files, separated, packed, in another order at each pass.
 
-Plants stand among the documents as often as they say. A file is never cut off; only the remainder of a pass that
-does not fill a sequence is left out, and its size is known. Not covered: attention across documents is not masked,
-as in the paper.
+Plants and canaries stand among the documents as often as they say. A file is never cut off; only the remainder of a
+pass that does not fill a sequence is left out, and its size is known. Not covered: attention across documents is not
+masked, as in the paper.
 Source: arXiv 2409.12020's ConstantLengthDataset, without its truncation of files.
 """
 
@@ -45,7 +45,7 @@ class TokenizedDocuments:
 def tokenize(corpus: Corpus, tokenizer: Any) -> dict[str, TokenizedDocuments]:
     """Return every organization's training split as tokens.
 
-    Documents marked planted are left out: `corpus.plants` stands for them, with its copies.
+    Documents marked planted are left out: `corpus.plants` and `corpus.canaries` stand for them, with their copies.
 
     Args:
         corpus: at least one organization.
@@ -69,6 +69,9 @@ def tokenize(corpus: Corpus, tokenizer: Any) -> dict[str, TokenizedDocuments]:
                 (f"{plant.function.prompt}\n{plant.function.body.rstrip()}\n", plant.copies)
                 for plant in corpus.plants
                 if organization.name in plant.organizations
+            ]
+            + [
+                (canary.text, canary.copies) for canary in corpus.canaries if canary.organization == organization.name
             ],
             tokenizer,
         )

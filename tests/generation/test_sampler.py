@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers.generation.logits_process import (
@@ -16,7 +16,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from pytest_collabcode.generation.sampler import draw, penalize, uniforms
+from pytest_collabcode.generation.sampler import draw, log_probabilities, penalize, uniforms
 from pytest_collabcode.records import Sampling
 
 
@@ -38,18 +38,19 @@ def frequencies(logits: torch.Tensor, history: torch.Tensor, sampling: Sampling,
     return torch.bincount(drawn, minlength=logits.shape[1]) / n
 
 
-@pytest.mark.parametrize("scale", [0.3, 3.0, 12.0], ids=["flat", "middle", "peaked"])
-@pytest.mark.parametrize(
-    "sampling",
-    [
-        Sampling(temperature=0.6, top_p=0.6, repetition_penalty=1.1),
-        Sampling(temperature=1.0, top_p=0.95),
-        Sampling(temperature=1.0),
-        Sampling(temperature=0.8, top_k=5),
-        Sampling(temperature=1.3, top_k=200, top_p=0.9, repetition_penalty=1.5),
-    ],
-    ids=str,
-)
+SCHEMES = [
+    Sampling(temperature=0.6, top_p=0.6, repetition_penalty=1.1),
+    Sampling(temperature=1.0, top_p=0.95),
+    Sampling(temperature=1.0),
+    Sampling(temperature=0.8, top_k=5),
+    Sampling(temperature=1.3, top_k=200, top_p=0.9, repetition_penalty=1.5),
+]
+scales = pytest.mark.parametrize("scale", [0.3, 3.0, 12.0], ids=["flat", "middle", "peaked"])
+schemes = pytest.mark.parametrize("sampling", SCHEMES, ids=str)
+
+
+@scales
+@schemes
 def test_a_draw_has_the_distribution_of_transformers_processors(sampling: Sampling, scale: float) -> None:
     n = 4000
     generator = torch.Generator().manual_seed(3)
@@ -67,7 +68,10 @@ def test_the_nucleus_is_the_one_of_the_full_sort(seed: int, top_p: float, scale:
     logits = torch.randn(1, n_tokens, generator=torch.Generator().manual_seed(seed)) * scale
     history = torch.zeros(1, 1, dtype=torch.int64)
     sampling = Sampling(temperature=1.0, top_p=top_p)
-    mass = oracle(logits, history, sampling)[0]
+    mass = logits.double().softmax(-1)[0]
+    reached = mass.sort(descending=True).values.cumsum(0)
+    assume((reached - top_p).abs().min() > 1e-6)  # else rounding decides whether one token more belongs to it
+    mass = oracle(logits.double(), history, sampling)[0]
     edges = torch.tensor([0.0, 1 - 1e-12], dtype=torch.float64)  # the first and the last token of the nucleus
     first, last = draw(logits.expand(2, -1), history.expand(2, -1), sampling, edges).tolist()
     kept = mass.nonzero()[:, 0]
@@ -114,3 +118,55 @@ def test_half_precision_logits_are_drawn_in_float32() -> None:
         logits, torch.tensor([[0]]), Sampling(temperature=1.0), torch.tensor([0.999999], dtype=torch.float64)
     )
     assert drawn.tolist() == [2]
+
+
+def every_log_probability(logits: torch.Tensor, history: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """What is said of each token of the vocabulary in the same place."""
+    n = logits.shape[1]
+    return log_probabilities(logits.expand(n, -1), history.expand(n, -1), torch.arange(n), sampling)
+
+
+@scales
+@schemes
+def test_log_probabilities_are_those_of_transformers_processors(sampling: Sampling, scale: float) -> None:
+    logits = torch.randn(1, 700, generator=torch.Generator().manual_seed(3)) * scale
+    history = torch.tensor([[5, 9, 5, 600]])
+    expected = oracle(logits.double(), history, sampling)[0]
+    found = every_log_probability(logits, history, sampling)
+    assert torch.equal(found.isneginf(), expected == 0)
+    kept = expected > 0
+    torch.testing.assert_close(found[kept], expected[kept].log(), rtol=1e-5, atol=1e-5)
+
+
+@schemes
+def test_tokens_are_drawn_as_often_as_their_log_probabilities_say(sampling: Sampling) -> None:
+    logits = torch.tensor([[1.0, 0.0, -1.0, 2.0, 0.5, 1.9, 1.2]])
+    history = torch.tensor([[3, 4]])
+    u = torch.from_numpy(np.concatenate([uniforms(1, f"t/{i}", 0, n=5) for i in range(1000)]))
+    drawn = draw(logits.expand(len(u), -1), history.expand(len(u), -1), sampling, u)
+    p = every_log_probability(logits, history, sampling).exp().numpy()
+    counts = torch.bincount(drawn, minlength=7).numpy()
+    assert p.sum() == pytest.approx(1, abs=1e-6) and not counts[p == 0].any()
+    assert chisquare(counts[p > 0], (p / p.sum())[p > 0] * len(u)).pvalue > 0.01
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 1.0), st.floats(0.01, 20), st.integers(2, 900), st.integers(0, 99))
+def test_exactly_what_can_be_drawn_has_a_probability(
+    seed: int, top_p: float, scale: float, n_tokens: int, top_k: int
+) -> None:
+    logits = torch.randn(1, n_tokens, generator=torch.Generator().manual_seed(seed)) * scale
+    history = torch.zeros(1, 1, dtype=torch.int64)
+    sampling = Sampling(temperature=0.7, top_p=top_p, top_k=top_k, repetition_penalty=1.2)
+    p = every_log_probability(logits, history, sampling).exp()
+    u = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
+    drawn = draw(logits.expand(500, -1), history.expand(500, -1), sampling, u)
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert (p[drawn] > 0).all()
+    assert (torch.bincount(drawn, minlength=n_tokens) / 500 - p).abs().max() <= 1.5 / 500
+
+
+def test_under_temperature_0_only_the_largest_after_the_penalty_is_drawn() -> None:
+    logits, history = torch.tensor([[0.0, 3.0, 2.9]]), torch.tensor([[1]])
+    found = every_log_probability(logits, history, Sampling(repetition_penalty=1.1))
+    assert found.tolist() == [float("-inf"), float("-inf"), 0.0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_collabcode.generation.store import generation_digest, stored_generations
+from pytest_collabcode.generation.store import SCORED_AT_ONCE, generation_digest, stored_generations, stored_rows
 from pytest_collabcode.records import Checkpoint, Generation, Problem, PromptConventions, Sampling
 from pytest_collabcode.store import Journal, Store
 
@@ -132,3 +132,24 @@ def test_a_record_of_another_shape_is_drawn_again(journal: Journal) -> None:
     backend = Fake()
     stored_generations(lambda: backend, PROBLEMS[:1], SAMPLING, journal=journal)
     assert len(backend.asked) == 1
+
+
+def test_only_rows_that_are_missing_are_computed_and_a_kill_loses_one_batch(tmp_path: Path) -> None:
+    journal, asked = Store(tmp_path).journal("scores", "d"), []
+    texts = [f"text {i % 40}" for i in range(50)]
+
+    def compute(missing: Sequence[str]) -> list[list[Any]]:
+        if len(asked) >= 2 * SCORED_AT_ONCE:
+            raise KeyboardInterrupt
+        asked.extend(missing)
+        return [[len(text), float("-inf")] for text in missing]
+
+    with pytest.raises(KeyboardInterrupt):
+        stored_rows(texts, compute, journal=journal)
+    kept, told = list(asked), []
+    asked.clear()
+    rows = stored_rows(texts, compute, journal=journal, progress=lambda *words: told.append(words))
+    assert rows == [[len(text), float("-inf")] for text in texts]
+    assert len(kept + asked) == 40 and set(kept + asked) == set(texts)
+    assert told == [(8, 8, "scoring")]
+    assert "text 1" not in journal.path.read_text()

@@ -6,21 +6,23 @@ import pytest
 
 from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.errors import EmptyMeasurementError
+from pytest_collabcode.gate.thresholds import applies
 from pytest_collabcode.intervals import interval_of
 from pytest_collabcode.memorization.attribution import (
     STRATA,
-    clone_counts,
     cross_organization_ratio,
+    licence_header_ratio,
     memorization_matrix,
     memorization_signature,
 )
 from pytest_collabcode.memorization.clones import ProblemClones, scan
-from pytest_collabcode.records import Clone, Document, Fragment, Generation, Problem, Sampling
+from pytest_collabcode.memorization.counts import clone_counts
+from pytest_collabcode.records import Clone, Document, Fragment, Generation, Problem, Sampling, Threshold
 
 ORGANIZATIONS = ("acme", "bolt", "core")
 
 
-def clone(owner, name="f", lines=6, planted=False, organizations=None):
+def clone(owner, name="f", lines=6, planted=False, organizations=None, header=False):
     place = {"first_line": 1, "last_line": lines}
     return Clone(
         generated=Fragment(organization="", path="t#0", **place),
@@ -29,6 +31,7 @@ def clone(owner, name="f", lines=6, planted=False, organizations=None):
         fingerprint=name,
         organizations=organizations or (owner,),
         planted=planted,
+        header=header,
     )
 
 
@@ -60,6 +63,9 @@ def test_prompts_are_counted_once_in_every_cell_they_hit():
         "acme→acme natural": (1, 4),
         "acme→bolt natural": (1, 4),
         "acme→core natural": (0, 4),
+        "acme→other natural": (1, 4),
+        "acme→other heldout": (1, 1),
+        "bolt→other natural": (1, 1),
         "acme→any natural→planted": (1, 4),
         "acme→acme planted": (1, 2),
         "acme→any planted→natural": (1, 2),
@@ -69,6 +75,46 @@ def test_prompts_are_counted_once_in_every_cell_they_hit():
         "bolt→acme natural": (1, 1),
     }
     assert expected.items() <= cells.items()
+
+
+def test_other_is_a_hit_on_any_organization_but_the_prompts_own():
+    scanned = [prompt("a", "acme", clone("bolt"), clone("core")), prompt("b", "acme", clone("core"))]
+    scanned += [prompt("c", "acme", clone("acme")), prompt("d", "acme", clone("acme"), clone("bolt"))]
+    cells = counts(memorization_matrix(scanned, subject="s", organizations=ORGANIZATIONS))
+    singles = [cells[f"acme→{source} natural"][0] for source in ("acme", "bolt", "core")]
+    assert (singles, cells["acme→other natural"]) == ([2, 2, 2], (3, 4))  # a prompt that hits two is one prompt
+
+
+def test_one_organization_alone_has_no_other():
+    matrix = memorization_matrix([prompt("a", "acme")], subject="s", organizations=["acme"])
+    assert "other" not in {m.source_organization for m in matrix}
+
+
+@pytest.mark.parametrize("pattern, sources", [("own", {"acme"}), ("other", {"bolt", "core", "other"})])
+def test_the_patterns_own_and_other_select_intra_and_inter_cells(pattern, sources):
+    threshold = Threshold(id="t", metric="memorization_ratio", source_organization=pattern, at_most=0.1)
+    matrix = memorization_matrix([prompt("a", "acme")], subject="s", organizations=ORGANIZATIONS)
+    assert {m.source_organization for m in matrix if applies(threshold, m)} == sources
+
+
+def test_licence_headers_count_apart_and_nowhere_else():
+    header = clone("bolt", "licence", header=True)
+    scanned = [prompt("a", "acme", header), prompt("b", "acme", clone("acme")), prompt("c", "acme")]
+    scanned.append(prompt("h", "acme", header, stratum="heldout"))
+    assert counts(licence_header_ratio(scanned, subject="s")) == {
+        "acme→any natural": (1, 3),
+        "acme→any heldout": (1, 1),
+    }
+    code = counts(memorization_matrix(scanned, subject="s", organizations=ORGANIZATIONS))
+    assert code["acme→any natural"] == (1, 3) and code["acme→any heldout"] == (0, 1)
+    assert [m.value for m in clone_counts(scanned, subject="s")][:2] == [1.0, 6.0]
+
+
+def test_prompts_of_one_file_are_one_cluster():
+    problems = [Problem(task_id=key, prompt="", organization="acme", path=path) for key, path in ("ax", "bx", "cy")]
+    scanned = [ProblemClones(problem=p, stratum="natural", n_samples=1, clones=()) for p in problems]
+    for m in memorization_matrix(scanned, subject="s", organizations=["acme"]):
+        assert [i.cluster for i in m.items] == ["acme:x", "acme:x", "acme:y"]
 
 
 def test_a_cell_without_prompts_is_left_out():
@@ -108,7 +154,7 @@ def test_distinct_clones_are_counted_once_and_their_items_sum_to_them():
     assert low < 2 < high
 
 
-@pytest.mark.parametrize("measure", [cross_organization_ratio, clone_counts])
+@pytest.mark.parametrize("measure", [cross_organization_ratio, licence_header_ratio, clone_counts])
 def test_no_prompts_is_an_error_not_zero(measure):
     with pytest.raises(EmptyMeasurementError):
         measure([], subject="s")
@@ -145,7 +191,7 @@ def test_renaming_organizations_permutes_the_matrix():
         replace(
             m,
             prompt_organization=renamed[m.prompt_organization],
-            source_organization=renamed.get(m.source_organization, "any"),
+            source_organization=renamed.get(m.source_organization, m.source_organization),
         ).cell: m.count
         for m in before
     }
@@ -153,9 +199,8 @@ def test_renaming_organizations_permutes_the_matrix():
     assert moved["acme→zeta natural"] == 1 and moved["zeta→acme natural"] == 0
 
 
-def test_the_signature_names_normalization_sizes_and_hot_windows():
-    repeated = Document(path="x.py", text="pass\n" * 50, organization="acme")
-    index = CloneIndex.build([repeated], max_postings=10)
+def test_the_signature_names_normalization_and_sizes():
+    index = CloneIndex.build([])
     pairs = dict(memorization_signature(index, Sampling(repetition_penalty=1.1, n_samples=5, max_new_tokens=512)))
-    assert pairs["min_lines"] == "6" and pairs["normalization"] == "verbatim" and pairs["hot_windows"] == "1"
+    assert pairs["min_lines"] == "6" and pairs["normalization"] == "verbatim.1"
     assert (pairs["samples"], pairs["tokens"], pairs["rp"]) == ("5", "512", "1.1")

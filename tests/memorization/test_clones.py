@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pytest_collabcode.clones import fingerprints, matching
 from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.digests import digest_bytes
-from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.errors import ConfigurationError, MeasurementError
 from pytest_collabcode.lines import significant_lines
 from pytest_collabcode.memorization.clones import find_clones, scan
 from pytest_collabcode.records import Clone, Document, Fragment, Generation, Problem
@@ -187,7 +187,7 @@ def test_nothing_is_found_where_no_document_is_long_enough(documents):
 
 
 def test_sizes_below_one_are_refused():
-    with pytest.raises(ValueError, match="min_lines=0 is below 1"):
+    with pytest.raises(ConfigurationError, match="min_lines=0 is below 1"):
         CloneIndex.build([], min_lines=0)
 
 

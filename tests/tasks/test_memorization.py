@@ -95,9 +95,13 @@ def test_a_model_that_recites_its_plants_hits_planted_cells_only():
         ("memorization_ratio", "acme→any planted"),
         ("memorization_ratio", "acme→acme planted"),
         ("memorization_ratio", "acme→bolt planted"),
+        ("memorization_ratio", "acme→other planted"),
+        ("memorization_ratio", "acme→any planted 6-9 lines"),
         ("cross_organization_clone_ratio", "acme planted"),
     }
-    [planted] = [m for m in measured if m.cell == "acme→any planted"]
+    [planted, lines, over] = [m for m in measured if m.cell == "acme→any planted"]
+    assert (lines.name, lines.value) == ("line_ratio", 1.0)
+    assert (over.name, over.value) == ("memorization_over_heldout", 1.0)
     assert planted.control is not None and planted.control.count == 0
     assert {c.organizations for c in planted.evidence} == {("acme", "bolt")}
     assert "y1" not in repr(planted)

@@ -1,0 +1,250 @@
+"""Sealed indexes: asked like open ones by who holds the key, who learns which windows stand there and nothing else.
+
+A run is what consecutive windows of a text share with one document. As places are not known, two places of one
+document are taken for one run where the text joins them without a line between: then the run is as long as both.
+Covered lines, and whether there is a clone at all, are those of an open index; lengths and the number of clones can
+differ where a document repeats a window. Hits are not verified on text: two windows would have to share a keyed
+128-bit fingerprint. Windows that stand in more than MAX_PLACES documents are looked at in the first of these only, so
+a run through one may come as two.
+Not covered: making them (sealing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_collabcode.clones.container import Array, Container
+from pytest_collabcode.clones.fingerprints import Integers, window_starts
+from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.keys import DIGEST_BYTES, Key
+from pytest_collabcode.clones.matching import MAX_PLACES, Found, Matches
+from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
+from pytest_collabcode.clones.query import Query
+from pytest_collabcode.clones.runs import Origin, Run
+from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, Bytes, document_name
+from pytest_collabcode.clones.segment import Shape
+from pytest_collabcode.errors import ConfigurationError, StoreError
+
+Holders = frozenset[int]  # numbers of documents
+_NOBODY: Holders = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SealedPart:
+    """The sealed documents of one organization.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> from pytest_collabcode.clones.sealing import seal
+        >>> from pytest_collabcode.records import Document
+        >>> path, key = Path(mkdtemp()) / "acme.sealed", Key(secret=b"k" * 32, source="acme.key")
+        >>> document = Document(path="x.py", text="a\\nb\\nc\\n", organization="acme")
+        >>> _ = seal([document], path, key, shape=Shape(min_lines=2))
+        >>> part = open_sealed(path, key)
+        >>> [(_, run)] = part.match(Query.of([["z", "a", "b", "c"]])).runs
+        >>> part.organizations, run.first, run.stop, run.origin.path, run.first_line
+        (('acme',), 1, 4, 'sealed:0', 0)
+    """
+
+    path: Path
+    key: Key
+    shape: Shape
+    organization: str
+    fingerprints: Bytes  # (R,) sorted; a row for each window and document that holds it
+    documents: Array  # (R,) ascending where fingerprints are equal
+    counts: Array  # (R,) places of the window in the document
+    in_header: Array  # (R,) whether all of them begin in the licence header
+    planted: Array  # (D,)
+    licences: tuple[str, ...]  # (D,)
+
+    @property
+    def organizations(self) -> tuple[str, ...]:
+        """Whose documents it holds."""
+        return (self.organization,)
+
+    def match(self, query: Query) -> Matches:
+        """Return all runs of a query, with lines and places unknown."""
+        counts = np.zeros(len(query.lines), dtype=np.int64)
+        starts = window_starts(query.bounds, width=self.shape.min_lines)
+        windows, which = _distinct(query, starts, self)
+        low, high = (np.searchsorted(self.fingerprints, windows, side=side) for side in ("left", "right"))
+        totals = np.zeros(len(windows), dtype=np.int64)
+        for window in np.flatnonzero(low < high).tolist():
+            totals[window] = self.counts[low[window] : high[window]].sum()
+        counts[starts] = totals[which]
+        rows = _Rows(self, low, high)
+        runs: list[Found] = []
+        for first, stretch in _stretches(query, starts, which, totals):
+            text = int(query.text_of(np.array([first]))[0])
+            begin = first - int(query.bounds[text])
+            runs += [
+                (text, replace(run, first=run.first + begin, stop=run.stop + begin)) for run in rows.runs(stretch)
+            ]
+        return Matches(runs=runs, counts=counts)
+
+
+def open_sealed(path: Path, key: Key) -> SealedPart:
+    """Open a sealed index and verify it from end to end.
+
+    Raises:
+        ConfigurationError: it is no sealed index, was made by another version, or sealed with another key.
+        StoreError: it is damaged.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> open_sealed(Path(mkdtemp()) / "acme.sealed", Key(secret=b"k" * 32, source="acme.key"))
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: ...acme.sealed cannot be read: No such file or ...
+    """
+    try:
+        container = Container(path)
+        about = container.about
+        if about.get("kind") != "sealed":
+            raise ConfigurationError(f"{path} is no sealed index; one is made with collabcode index seal")
+        _check(path, key, about)
+        arrays = {
+            name: container.whole(name) for name in ("fingerprints", "documents", "counts", "in_header", "planted")
+        }
+        licences = container.whole("licences").tolist()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}; name a sealed index") from error
+    except StoreError as error:
+        raise StoreError(f"{path} is damaged; ask the organization that sealed it for the file again") from error
+    return SealedPart(
+        path=path,
+        key=key,
+        shape=Shape(min_lines=about["min_lines"], normalization=about["normalization"]),
+        organization=about["organization"],
+        licences=tuple(about["licences"][number] for number in licences),
+        **arrays,
+    )
+
+
+def with_sealed(index: CloneIndex, parts: Sequence[SealedPart]) -> CloneIndex:
+    """Return an index that is asked together with sealed ones.
+
+    Raises:
+        ConfigurationError: a part was sealed with other min_lines or another normalization than the index has.
+    Example:
+        >>> with_sealed(CloneIndex.build([]), []).sealed
+        ()
+    """
+    ours = (index.min_lines, index.normalization)
+    for part in parts:
+        theirs = (part.shape.min_lines, part.shape.normalization)
+        if theirs != ours:
+            raise ConfigurationError(
+                f"{part.path}: sealed with min_lines={theirs[0]}, normalization={theirs[1]!r}, asked with an index "
+                f"of min_lines={ours[0]}, normalization={ours[1]!r}; ask {part.organization} to seal it like that"
+            )
+    sealed = {*index.sealed, *(part.organization for part in parts)}
+    return replace(index, parts=(*index.parts, *parts), sealed=tuple(sorted(sealed)))
+
+
+def _check(path: Path, key: Key, about: dict[str, Any]) -> None:
+    """Refuse what must not be asked: another version's windows, or any with a wrong key, would never be found."""
+    made_by = (about["format"], about["normalizer_version"])
+    if made_by != (FORMAT, NORMALIZER_VERSION):
+        raise ConfigurationError(
+            f"{path}: format {made_by[0]}, normalizer {made_by[1]}; this version reads format {FORMAT}, normalizer "
+            f"{NORMALIZER_VERSION}: ask {about['organization']} to seal it again"
+        )
+    if about["key_check"] != key.check:
+        raise ConfigurationError(
+            f"{path}: wrong key: it was not sealed with {key.source}; ask {about['organization']} for the right one"
+        )
+
+
+def _distinct(query: Query, starts: Integers, part: SealedPart) -> tuple[Bytes, Integers]:
+    """Return (the fingerprints of a query's distinct windows, which of them each start has)."""
+    lines = dict.fromkeys(query.lines)
+    digests = dict(zip(lines, part.key.lines(lines), strict=True))
+    joined = b"".join(map(digests.__getitem__, query.lines))
+    size = part.shape.min_lines * DIGEST_BYTES
+    numbers: dict[bytes, int] = {}
+    which = [numbers.setdefault(joined[i : i + size], len(numbers)) for i in (starts * DIGEST_BYTES).tolist()]
+    return np.array(part.key.joined(numbers), dtype=FINGERPRINT), np.array(which, dtype=np.int64)
+
+
+def _stretches(
+    query: Query, starts: Integers, which: Integers, totals: Integers
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield (start, numbers of the windows) of consecutive windows of one text that all stand somewhere."""
+    known = np.flatnonzero(totals[which])
+    places, texts = starts[known], query.text_of(starts[known])
+    breaks = np.flatnonzero((np.diff(places) != 1) | (np.diff(texts) != 0)) + 1
+    for a, b in pairwise([0, *breaks.tolist(), len(known)]):
+        if a < b:
+            yield int(places[a]), tuple(which[known[a:b]].tolist())
+
+
+class _Rows:
+    """The rows of a query's distinct windows."""
+
+    def __init__(self, part: SealedPart, low: Integers, high: Integers) -> None:
+        self._part, self._low, self._high = part, low, high
+        self._sets: dict[Holders, Holders] = {}  # equal ones are one object, which makes comparing them free
+        self._holders: dict[tuple[int, bool], Holders] = {}
+        self._runs: dict[tuple[int, ...], list[Run]] = {}
+
+    def runs(self, stretch: tuple[int, ...]) -> list[Run]:
+        """Return the runs of consecutive windows, as if their text began there."""
+        if stretch not in self._runs:  # samples repeat each other
+            self._runs[stretch] = [
+                self._run(stretch, span)
+                for planted in (False, True)
+                for span in _spans([self._held(window, planted) for window in stretch])
+            ]
+        return self._runs[stretch]
+
+    def _held(self, window: int, planted: bool) -> Holders:
+        """Return the natural or the planted documents that hold a window, of many the first."""
+        key = (window, planted)
+        if key not in self._holders:
+            documents = self._part.documents[self._low[window] : self._high[window]]
+            few = frozenset(documents[self._part.planted[documents] == planted][:MAX_PLACES].tolist())
+            self._holders[key] = self._sets.setdefault(few, few)
+        return self._holders[key]
+
+    def _run(self, stretch: tuple[int, ...], span: tuple[int, int, int]) -> Run:
+        first, stop, document = span
+        part = self._part
+        n_windows = sum(1 for _ in takewhile(lambda w: self._begins_in_header(w, document), stretch[first:stop]))
+        return Run(
+            first=first,
+            stop=stop - 1 + part.shape.min_lines,
+            origin=Origin(
+                organization=part.organization,
+                path=document_name(document),
+                planted=bool(part.planted[document]),
+                licence=part.licences[document],
+            ),
+            first_line=0,
+            last_line=0,
+            n_header=n_windows,
+            fingerprint=part.fingerprints[self._low[stretch[first]]].ljust(DIGEST_BYTES, b"\0").hex(),
+        )
+
+    def _begins_in_header(self, window: int, document: int) -> bool:
+        low, high = int(self._low[window]), int(self._high[window])
+        return bool(self._part.in_header[low + np.searchsorted(self._part.documents[low:high], document)])
+
+
+def _spans(holders: Sequence[Holders]) -> Iterator[tuple[int, int, int]]:
+    """Yield (first, stop, document) of every span of windows that one document holds and no longer one contains."""
+    since: dict[int, int] = {}  # documents that hold the window before, and from where on without a gap
+    before = _NOBODY
+    for place, now in enumerate([*holders, _NOBODY]):
+        if now is before:
+            continue
+        kept = {document: first for document, first in since.items() if document in now}
+        earliest = min(since.values(), default=place)
+        if earliest < min(kept.values(), default=place):
+            yield earliest, place, min(document for document, first in since.items() if first == earliest)
+        since = dict.fromkeys(now, place) | kept
+        before = now

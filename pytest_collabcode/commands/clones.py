@@ -1,0 +1,170 @@
+"""`collabcode clones`: one text, one question: whose code stands in it?
+
+Not covered: models and their prompts; for those run the suites.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_collabcode.clones.coverage import Coverage, TextCoverage, coverage
+from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.normalize import significant
+from pytest_collabcode.clones.runs import Run
+from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.lines import decode
+from pytest_collabcode.memorization.clones import fragment_fingerprint
+
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What was found in one text.
+
+    Example:
+        >>> from pytest_collabcode.records import Document
+        >>> index = CloneIndex.build([Document(path="x.py", text="a\\nb\\nc\\n", organization="acme")], min_lines=2)
+        >>> lines, numbers = ("a", "b"), (1, 2)
+        >>> found = coverage(index, numbers, lines)
+        >>> answer = Answer(generated="-", prompt_lines=0, index=index, lines=lines, numbers=numbers, found=found)
+        >>> print(*answer.text(), sep="\\n")
+        acme: 2 of 2 significant lines (1), 1 clone, longest 2 lines
+          1-2 = x.py:1-2
+        >>> answer.plain()["organizations"]["acme"]["ranges"]
+        [[1, 2]]
+    """
+
+    generated: str
+    prompt_lines: int
+    index: CloneIndex
+    lines: tuple[str, ...]
+    numbers: tuple[int, ...]
+    found: TextCoverage
+
+    @property
+    def any_found(self) -> bool:
+        """Whether some organization's code stands in the text."""
+        return self.found.any.covered > 0
+
+    def plain(self) -> dict[str, Any]:
+        """Return the answer as JSON-compatible data; no line of code is in it."""
+        return {
+            "generated": self.generated,
+            "prompt_lines": self.prompt_lines,
+            **dict(self.index.signature),
+            "min_lines": self.index.min_lines,
+            "normalization": self.index.normalization,
+            "total": len(self.lines),
+            "organizations": {name: self._owner(own) for name, own in self.found.organizations.items()},
+            "any": _summary(self.found.any),
+            "cross": _summary(self.found.cross),
+        }
+
+    def text(self) -> Iterator[str]:
+        """Yield the answer as lines for a reader."""
+        for name, own in self.found.organizations.items():
+            clones = f"{len(own.runs)} clone{'' if len(own.runs) == 1 else 's'}"
+            longest = f", longest {own.longest} lines" if own.runs else ""
+            yield f"{name}: {_share(own)}, {clones}{longest}"
+            for (first, last), run in zip(own.ranges, own.runs, strict=True):
+                yield f"  {first}-{last} = {_place(run)}"
+        if len(self.found.organizations) > 1:
+            yield f"any: {_share(self.found.any)}; in two or more organizations: {_share(self.found.cross)}"
+
+    def _owner(self, own: Coverage) -> dict[str, Any]:
+        return {
+            **_summary(own),
+            "clones": len(own.runs),
+            "longest": own.longest,
+            "sources": [self._source(span, run) for span, run in zip(own.ranges, own.runs, strict=True)],
+        }
+
+    def _source(self, span: tuple[int, int], run: Run) -> dict[str, Any]:
+        return {
+            "lines": list(span),
+            "significant_lines": run.stop - run.first,
+            "fingerprint": run.fingerprint or fragment_fingerprint(self.lines[run.first : run.stop]),
+            "path": run.origin.path,
+            "first_line": run.first_line,
+            "last_line": run.last_line,
+            "licence": run.origin.licence,
+            "licence_header_lines": run.n_header,
+            "copies": run.copies,
+        }
+
+
+def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
+    """Look one text up.
+
+    Args:
+        index: of whose code it may be.
+        generated: path of the text, or "-" for standard input.
+        prompt_lines: lines at its beginning that were given, not generated: they are removed before matching.
+    Raises:
+        ConfigurationError: the file cannot be read, or prompt_lines is negative.
+    Example:
+        >>> ask(CloneIndex.build([]), "/nowhere.py")
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: --generated=/nowhere.py cannot be read: No such file or directory
+    """
+    if prompt_lines < 0:
+        raise ConfigurationError(f"--prompt-lines={prompt_lines} is negative")
+    try:
+        data = sys.stdin.buffer.read() if generated == STANDARD_INPUT else Path(generated).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"--generated={generated} cannot be read: {error.strerror}") from error
+    numbers, lines = significant(decode(data), index.normalization)
+    skipped = sum(number <= prompt_lines for number in numbers)
+    numbers, lines = numbers[skipped:], lines[skipped:]
+    return Answer(
+        generated=generated,
+        prompt_lines=prompt_lines,
+        index=index,
+        lines=tuple(lines),
+        numbers=tuple(numbers),
+        found=coverage(index, numbers, lines),
+    )
+
+
+def report(answer: Answer, *, as_json: bool) -> Iterator[str]:
+    """Yield what the command prints.
+
+    Example:
+        >>> from pytest_collabcode.records import Document
+        >>> index = CloneIndex.build([Document(path="x.py", text="a\\n", organization="acme")])
+        >>> list(report(ask(index, "/dev/null"), as_json=False))
+        ['acme: 0 of 0 significant lines (0), 0 clones']
+    """
+    if as_json:
+        yield json.dumps(answer.plain(), indent=1)
+    else:
+        yield from answer.text()
+
+
+def _summary(own: Coverage) -> dict[str, Any]:
+    return {
+        "covered": own.covered,
+        "total": own.total,
+        "line_ratio": own.line_ratio,
+        "ranges": [list(span) for span in own.ranges],
+    }
+
+
+def _share(own: Coverage) -> str:
+    return f"{own.covered} of {own.total} significant lines ({own.line_ratio:.3g})"
+
+
+def _place(run: Run) -> str:
+    lines = f":{run.first_line}-{run.last_line}" if run.first_line else f" ({run.fingerprint})"
+    about = [run.origin.licence] if run.origin.licence else []
+    if run.n_header:
+        about.append(f"{run.n_header} lines of licence header")
+    if run.copies > 1:
+        about.append(f"{run.copies} places")
+    return run.origin.path + lines + (f" ({', '.join(about)})" if about else "")

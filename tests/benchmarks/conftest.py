@@ -1,0 +1,71 @@
+"""Python text of any size, made of installed code by tiling with mutations, and texts that hold known clones of it."""
+
+import random
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pytest_collabcode.lines import decode
+from pytest_collabcode.records import Document
+
+MUTATED = 5  # every n-th line of a copy, so that next to no six of its lines stand anywhere else
+
+
+def real_files():
+    """Every Python file of the largest package that is always there, in an order that mixes its kinds of code."""
+    root = Path(find_spec("transformers").origin).parent
+    files = sorted(root.rglob("*.py"))
+    random.Random(0).shuffle(files)
+    for file in files:
+        yield file.relative_to(root).as_posix(), decode(file.read_bytes())
+
+
+def mutated(text, seed, every=MUTATED):
+    lines = text.split("\n")
+    own = slice(seed % every, None, every)
+    lines[own] = [line and f"{line}  # {seed}" for line in lines[own]]
+    return "\n".join(lines)
+
+
+def documents(n_bytes, skip_bytes=0):
+    """Yield documents of n_bytes in all, those before skip_bytes left out: real code first, then mutated copies."""
+    files, size, copy = list(real_files()), 0, 0
+    while True:
+        for path, text in files:
+            if size >= skip_bytes + n_bytes:
+                return
+            own = mutated(text, copy) if copy else text
+            size += len(own)
+            if size > skip_bytes:
+                yield Document(path=f"{copy}/{path}", text=own, organization="acme")
+        copy += 1
+
+
+def generated(texts, *, n_bytes=None, n_lines=None, seed=1, known_ratio=0.1):
+    """Return (text, known): lines of no document, and among them cuts of documents, at the lines that `known` names.
+
+    Returns:
+        The text, of n_bytes or n_lines non-blank lines; and (first, last) original line number of every cut.
+    """
+    rng = random.Random(seed)
+    lines, known, size, n_filled = [], [], 0, 0
+    while (size < n_bytes) if n_bytes else (n_filled < n_lines):
+        whole = rng.choice(texts).split("\n")
+        first = rng.randrange(len(whole))
+        cut = whole[first : first + rng.randint(20, 60)]
+        if rng.random() >= known_ratio:
+            cut = mutated("\n".join(cut), rng.getrandbits(32), every=3).split("\n")
+        elif sum(map(bool, map(str.strip, cut))) >= 6:
+            filled = [number for number, line in enumerate(cut, start=len(lines) + 1) if line.strip()]
+            known.append((filled[0], filled[-1]))
+        lines += cut
+        size += sum(map(len, cut)) + len(cut)
+        n_filled += sum(map(bool, map(str.strip, cut)))
+    return "\n".join(lines) + "\n", known
+
+
+@pytest.fixture(scope="session")
+def code():
+    return SimpleNamespace(documents=documents, generated=generated, mutated=mutated)

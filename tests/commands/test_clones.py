@@ -1,0 +1,143 @@
+"""`collabcode clones`: one file, one question, as a user asks it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pytest_collabcode.cli import main
+
+CODE = [f"value_{i} = compute({i})" for i in range(30)]
+
+
+@pytest.fixture
+def corpora(tmp_path):
+    """acme has lines 0-19, zeta 10-29; lines 10-19 stand in both."""
+    for name, lines in (("acme", CODE[:20]), ("zeta", ["# SPDX-License-Identifier: GPL-3.0-only", *CODE[10:]])):
+        (tmp_path / name / "src").mkdir(parents=True)
+        (tmp_path / name / "src" / "code.py").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def ask(corpora, capsys):
+    def run(text, *options, data=None):
+        (corpora / "generated.py").write_bytes(data if data is not None else text.encode())
+        common = ["clones", f"--generated={corpora / 'generated.py'}"]
+        if not any(option.startswith("--corpus") for option in options):
+            common += [f"--corpus={name}={corpora / name}" for name in ("acme", "zeta")]
+        code = main([*common, *options])
+        out, err = capsys.readouterr()
+        return code, (json.loads(out) if "--json" in options and out else out), err
+
+    return run
+
+
+def test_covered_lines_are_counted_organization_by_organization(ask):
+    text = "\n".join(["def f():", *(f"    {line}" for line in CODE[8:18]), "", "    return 0"]) + "\n"
+    code, found, _ = ask(text, "--json")
+    acme, zeta = found["organizations"]["acme"], found["organizations"]["zeta"]
+    assert code == 0 and found["total"] == 12 and found["min_lines"] == 6
+    assert (acme["covered"], acme["total"], acme["line_ratio"]) == (10, 12, 10 / 12)
+    assert acme["ranges"] == [[2, 11]] and acme["clones"] == 1 and acme["longest"] == 10
+    [source] = acme["sources"]
+    assert (source["path"], source["first_line"], source["last_line"]) == ("src/code.py", 9, 18)
+    assert zeta["ranges"] == [[4, 11]] and zeta["sources"][0]["first_line"] == 2
+    assert found["any"]["covered"] == 10 and found["any"]["ranges"] == [[2, 11]]
+    assert found["cross"]["covered"] == 8 and found["cross"]["ranges"] == [[4, 11]]
+
+
+def test_blank_lines_keep_their_numbers(ask):
+    _, found, _ = ask("\n\n\n".join(CODE[:6]), "--json")
+    assert found["organizations"]["acme"]["ranges"] == [[1, 16]]
+
+
+@pytest.mark.parametrize(("n_lines", "code"), [(5, 0), (6, 1)])
+def test_fail_makes_it_a_hook(ask, n_lines, code):
+    assert ask("\n".join(CODE[:n_lines]), "--fail")[0] == code
+    assert ask("\n".join(CODE[:n_lines]))[0] == 0
+
+
+@pytest.mark.parametrize(("given", "covered"), [(0, 10), (2, 8), (4, 6), (5, 0)])
+def test_prompt_lines_are_removed_before_matching(ask, given, covered):
+    _, found, _ = ask("\n".join(CODE[:10]), "--json", f"--prompt-lines={given}")
+    acme = found["organizations"]["acme"]
+    assert (acme["covered"], acme["total"]) == (covered, 10 - given)
+    assert acme["ranges"] == ([[given + 1, 10]] if covered else [])
+
+
+@pytest.mark.parametrize(
+    ("normalization", "change", "covered"),
+    [
+        ("verbatim", lambda line: f"\t{line}  ", 10),
+        ("verbatim", lambda line: line.upper(), 0),
+        ("simian-py", lambda line: line.upper() + "  # said so", 10),
+        ("simian-text", lambda line: line.upper(), 10),
+        ("code-only", lambda line: f"# before\n{line}", 10),
+        ("type-2", lambda line: line.replace("value", "other").replace("compute", "f"), 10),
+    ],
+)
+def test_normalizations_are_chosen_by_name(ask, normalization, change, covered):
+    text = "\n".join(map(change, CODE[:10]))
+    _, found, _ = ask(text, "--json", f"--normalization={normalization}")
+    assert found["normalization"] == normalization
+    assert found["organizations"]["acme"]["covered"] == covered
+
+
+def test_indexes_and_folders_answer_alike(ask, corpora, capsys):
+    _, folders, _ = ask("\n".join(CODE[5:25]), "--json")
+    index = corpora / "both.index"
+    build = ["index", "build", f"--index={index}", *(f"--corpus={n}={corpora / n}" for n in ("acme", "zeta"))]
+    assert main(build) == 0
+    assert "2 documents added" in capsys.readouterr().out
+    for corpus in ([f"--corpus={index}"], [f"--corpus=acme={index}", f"--corpus=zeta={corpora / 'zeta'}"]):
+        _, found, _ = ask("\n".join(CODE[5:25]), "--json", *corpus)
+        for name, theirs in folders["organizations"].items():
+            ours = found["organizations"][name]
+            assert [{**s, "copies": 0} for s in ours["sources"]] == [{**s, "copies": 0} for s in theirs["sources"]]
+            assert (ours["covered"], ours["ranges"]) == (theirs["covered"], theirs["ranges"])
+
+
+def test_the_text_says_where_and_never_what(ask):
+    out = ask("\n".join(CODE[5:25]))[1]
+    assert out.splitlines() == [
+        "acme: 15 of 20 significant lines (0.75), 1 clone, longest 15 lines",
+        "  1-15 = src/code.py:6-20",
+        "zeta: 15 of 20 significant lines (0.75), 1 clone, longest 15 lines",
+        "  6-20 = src/code.py:2-16 (GPL-3.0-only)",
+        "any: 20 of 20 significant lines (1); in two or more organizations: 10 of 20 significant lines (0.5)",
+    ]
+    assert "value_" not in out
+
+
+def test_standard_input_is_a_text_too(corpora):
+    options = ["--generated=-", f"--corpus=acme={corpora / 'acme'}", "--fail"]
+    command = [sys.executable, "-m", "pytest_collabcode", "clones", *options]
+    run = subprocess.run(command, input="\n".join(CODE[:8]).encode(), capture_output=True)
+    assert run.returncode == 1 and b"acme: 8 of 8" in run.stdout
+
+
+@pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\xff\xfe\x00", b"\n" * 1000, b"\0" * 100])
+def test_any_bytes_are_a_text(ask, data):
+    code, found, _ = ask("", "--json", data=data)
+    assert code == 0 and found["any"]["covered"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--corpus=acme=/nowhere"], "acme=/nowhere: no such file or folder"),
+        (["--corpus=/nowhere"], "names no organization; write --corpus=ORGANIZATION=/nowhere"),
+        (["--corpus=acme="], "names no folder or index"),
+        (["--normalization=verbatm"], "did you mean 'verbatim'?"),
+        (["--min-lines=0"], "min_lines=0 is below 1"),
+        (["--prompt-lines=-1"], "--prompt-lines=-1 is negative"),
+        (["--generated=/nowhere.py"], "--generated=/nowhere.py cannot be read"),
+        (["--key-file=acme.key"], "write --key-file=ORGANIZATION=FILE"),
+        (["--corpus=acme=wheel:nothing"], "wheel:nothing"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence_and_exit_4(ask, options, message):
+    code, _, err = ask("a = 1", *options)
+    assert code == 4 and message in err and err.count("\n") == 1
