@@ -176,9 +176,10 @@ class Material:
         """Greedy, one sample, with HumanEval's stop strings."""
         return Sampling(max_new_tokens=self.profile.humaneval_max_new_tokens, stop=humaneval.STOPS)
 
-    def prompt_counts(self) -> dict[str, int]:
-        """Return how many natural prompts will be asked, per organization."""
+    def prompt_counts(self, metric: str) -> dict[str, int]:
+        """Return how many natural prompts will be asked for a metric, per organization."""
+        scored = metric.startswith("discoverable")
         counts = dict.fromkeys(self.corpus.names, 0)
-        for problem in self.prompts("natural"):
+        for problem in self.extraction_prompts("natural") if scored else self.prompts("natural"):
             counts[problem.organization] += 1
         return counts

@@ -125,7 +125,7 @@ class Session:
         subjects, _ = self.subjects, self.baseline
         self._refuse_full_disk()
         self.pipeline.check()
-        prompts = self.pipeline.material.prompt_counts()
+        prompts = self.pipeline.material.prompt_counts
         for name in subjects:
             check_subject(self.thresholds_of(name), name, prompts)
 

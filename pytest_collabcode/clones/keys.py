@@ -1,7 +1,7 @@
 """Keys of sealed indexes: a secret in a file that only its owner can read, and the digests made with it.
 
 BLAKE2 in its keyed mode is a message authentication code: without the key nobody can tell what a digest stands for,
-nor test a guess. Lines, windows, documents and the check of the key itself are told apart by personalization.
+nor test a guess. Lines, windows, runs, documents and the check of the key itself are told apart by personalization.
 Not covered: how a key reaches the partner, which is neither this tool's business nor the sealed file's way.
 Source: RFC 7693 and the BLAKE2 specification.
 """
@@ -21,7 +21,7 @@ from pytest_collabcode.errors import ConfigurationError
 DIGEST_BYTES = 16
 KEY_BYTES = 32  # of a new key
 MAX_KEY_BYTES = 64  # that BLAKE2 takes
-_LINE, _WINDOW, _DOCUMENT, _CHECK = b"line", b"window", b"document", b"check"
+_LINE, _WINDOW, _RUN, _DOCUMENT, _CHECK = b"line", b"window", b"run", b"document", b"check"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +50,10 @@ class Key:
         digests = b"".join(self.lines(lines))
         last = len(digests) - width * DIGEST_BYTES
         return self.joined([digests[i : i + width * DIGEST_BYTES] for i in range(0, last + 1, DIGEST_BYTES)])
+
+    def run(self, digests: bytes) -> bytes:
+        """Return the digest of a run, given as the digests of its lines end to end."""
+        return self._digests(_RUN, [digests])[0]
 
     def document(self, description: bytes) -> bytes:
         """Return the digest by which documents are numbered."""

@@ -32,7 +32,7 @@ class Run:
     last_line: int
     n_header: int = 0  # how many of its lines are licence header
     copies: int = 0  # places of its rarest window in all that is indexed; 0 where that is not known
-    fingerprint: str = ""  # of a sealed run: the keyed fingerprint of its first window
+    fingerprint: str = ""  # of a sealed run, keyed; see sealing.run_fingerprint
 
 
 def by_organization(runs: Iterable[Run]) -> dict[str, list[Run]]:

@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pytest_collabcode.clones.container import Array, Container
 from pytest_collabcode.clones.fingerprints import Integers, window_starts
-from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.clones.keys import DIGEST_BYTES, Key
 from pytest_collabcode.clones.matching import MAX_PLACES, Found, Matches
 from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
 from pytest_collabcode.clones.query import Query
 from pytest_collabcode.clones.runs import Origin, Run
-from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, Bytes, document_name
+from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, document_name, run_fingerprint
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.errors import ConfigurationError, StoreError
 
@@ -56,7 +56,7 @@ class SealedPart:
     key: Key
     shape: Shape
     organization: str
-    fingerprints: Bytes  # (R,) sorted; a row for each window and document that holds it
+    fingerprints: npt.NDArray[np.bytes_]  # (R,) sorted; a row for each window and document that holds it
     documents: Array  # (R,) ascending where fingerprints are equal
     counts: Array  # (R,) places of the window in the document
     in_header: Array  # (R,) whether all of them begin in the licence header
@@ -72,13 +72,14 @@ class SealedPart:
         """Return all runs of a query, with lines and places unknown."""
         counts = np.zeros(len(query.lines), dtype=np.int64)
         starts = window_starts(query.bounds, width=self.shape.min_lines)
-        windows, which = _distinct(query, starts, self)
+        blobs, which = _distinct(query, starts, self)
+        windows = np.array(self.key.joined(blobs), dtype=FINGERPRINT)
         low, high = (np.searchsorted(self.fingerprints, windows, side=side) for side in ("left", "right"))
         totals = np.zeros(len(windows), dtype=np.int64)
         for window in np.flatnonzero(low < high).tolist():
             totals[window] = self.counts[low[window] : high[window]].sum()
         counts[starts] = totals[which]
-        rows = _Rows(self, low, high)
+        rows = _Rows(self, blobs, low, high)
         runs: list[Found] = []
         for first, stretch in _stretches(query, starts, which, totals):
             text = int(query.text_of(np.array([first]))[0])
@@ -125,27 +126,6 @@ def open_sealed(path: Path, key: Key) -> SealedPart:
     )
 
 
-def with_sealed(index: CloneIndex, parts: Sequence[SealedPart]) -> CloneIndex:
-    """Return an index that is asked together with sealed ones.
-
-    Raises:
-        ConfigurationError: a part was sealed with other min_lines or another normalization than the index has.
-    Example:
-        >>> with_sealed(CloneIndex.build([]), []).sealed
-        ()
-    """
-    ours = (index.min_lines, index.normalization)
-    for part in parts:
-        theirs = (part.shape.min_lines, part.shape.normalization)
-        if theirs != ours:
-            raise ConfigurationError(
-                f"{part.path}: sealed with min_lines={theirs[0]}, normalization={theirs[1]!r}, asked with an index "
-                f"of min_lines={ours[0]}, normalization={ours[1]!r}; ask {part.organization} to seal it like that"
-            )
-    sealed = {*index.sealed, *(part.organization for part in parts)}
-    return replace(index, parts=(*index.parts, *parts), sealed=tuple(sorted(sealed)))
-
-
 def _check(path: Path, key: Key, about: dict[str, Any]) -> None:
     """Refuse what must not be asked: another version's windows, or any with a wrong key, would never be found."""
     made_by = (about["format"], about["normalizer_version"])
@@ -160,15 +140,15 @@ def _check(path: Path, key: Key, about: dict[str, Any]) -> None:
         )
 
 
-def _distinct(query: Query, starts: Integers, part: SealedPart) -> tuple[Bytes, Integers]:
-    """Return (the fingerprints of a query's distinct windows, which of them each start has)."""
+def _distinct(query: Query, starts: Integers, part: SealedPart) -> tuple[list[bytes], Integers]:
+    """Return (the distinct windows as keyed digests of their lines end to end, which of them each start has)."""
     lines = dict.fromkeys(query.lines)
     digests = dict(zip(lines, part.key.lines(lines), strict=True))
     joined = b"".join(map(digests.__getitem__, query.lines))
     size = part.shape.min_lines * DIGEST_BYTES
     numbers: dict[bytes, int] = {}
     which = [numbers.setdefault(joined[i : i + size], len(numbers)) for i in (starts * DIGEST_BYTES).tolist()]
-    return np.array(part.key.joined(numbers), dtype=FINGERPRINT), np.array(which, dtype=np.int64)
+    return list(numbers), np.array(which, dtype=np.int64)
 
 
 def _stretches(
@@ -186,8 +166,8 @@ def _stretches(
 class _Rows:
     """The rows of a query's distinct windows."""
 
-    def __init__(self, part: SealedPart, low: Integers, high: Integers) -> None:
-        self._part, self._low, self._high = part, low, high
+    def __init__(self, part: SealedPart, blobs: Sequence[bytes], low: Integers, high: Integers) -> None:
+        self._part, self._blobs, self._low, self._high = part, blobs, low, high
         self._sets: dict[Holders, Holders] = {}  # equal ones are one object, which makes comparing them free
         self._holders: dict[tuple[int, bool], Holders] = {}
         self._runs: dict[tuple[int, ...], list[Run]] = {}
@@ -213,8 +193,8 @@ class _Rows:
 
     def _run(self, stretch: tuple[int, ...], span: tuple[int, int, int]) -> Run:
         first, stop, document = span
-        part = self._part
-        n_windows = sum(1 for _ in takewhile(lambda w: self._begins_in_header(w, document), stretch[first:stop]))
+        part, windows = self._part, stretch[first:stop]
+        lines = self._blobs[windows[0]] + b"".join(self._blobs[window][-DIGEST_BYTES:] for window in windows[1:])
         return Run(
             first=first,
             stop=stop - 1 + part.shape.min_lines,
@@ -226,8 +206,8 @@ class _Rows:
             ),
             first_line=0,
             last_line=0,
-            n_header=n_windows,
-            fingerprint=part.fingerprints[self._low[stretch[first]]].ljust(DIGEST_BYTES, b"\0").hex(),
+            n_header=sum(1 for _ in takewhile(lambda window: self._begins_in_header(window, document), windows)),
+            fingerprint=run_fingerprint(part.key.joined([self._blobs[windows[0]]])[0], part.key.run(lines)),
         )
 
     def _begins_in_header(self, window: int, document: int) -> bool:

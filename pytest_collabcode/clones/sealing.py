@@ -33,6 +33,7 @@ FINGERPRINT = np.dtype(f"S{DIGEST_BYTES}")  # compared as unsigned bytes; arrays
 
 Bytes = npt.NDArray[np.bytes_]
 Place = tuple[str, Fragment]  # what reports call the document, and where its owner finds it
+_HALF = DIGEST_BYTES // 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,40 +106,55 @@ def resolve(
     Args:
         documents: all that were sealed.
         key: they were sealed with.
-        fingerprints: of clones in a report: each of a clone's first window of min_lines lines.
+        fingerprints: of clones in a report, see `run_fingerprint`.
         shape: they were sealed in.
     Returns:
-        For each fingerprint every place of its window, and what the report calls the document there; a report's clone
-        is the one that has both. None if no document holds it: it was made with another key, in another shape, or of
-        other documents.
+        For each fingerprint every place of its clone's first window, and what the report calls the document there: the
+        clone begins where that is the document the report names. None if no document holds the window: it was made
+        with another key, in another shape, or of other documents.
     Raises:
         ConfigurationError: one is no fingerprint of a sealed index.
     Example:
         >>> document = Document(path="x.py", text="a\n\nb\nc\n", organization="acme")
         >>> key = Key(secret=b"k" * 32, source="acme.key")
-        >>> fingerprint = key.windows(["a", "b"], 2)[0].hex()
+        >>> lines = ["a", "b", "c"]
+        >>> fingerprint = run_fingerprint(key.windows(lines, 2)[0], key.run(b"".join(key.lines(lines))))
         >>> [(name, fragment)] = resolve([document], key, [fingerprint], shape=Shape(min_lines=2))[fingerprint]
         >>> name, str(fragment)
         ('sealed:0', 'acme:x.py:1-3')
     """
     shape = shape or Shape()
-    wanted = {_parsed(fingerprint) for fingerprint in fingerprints}
+    begins = {fingerprint: _begin(fingerprint) for fingerprint in fingerprints}
+    wanted = set(begins.values())
     orders: list[bytes] = []
-    found: list[tuple[bytes, bytes, Fragment]] = []  # order of the document, window, place
+    found: list[tuple[bytes, bytes, Fragment]] = []  # order of the document, begin of the fingerprint, place
     for document in documents:
         numbers, lines = significant(document.header + document.text, shape.normalization)
         windows = key.windows(lines, shape.min_lines)
         orders += [_order(document, key)] if windows else []
         found += [
-            (orders[-1], window, _fragment(document, numbers[i : i + shape.min_lines]))
+            (orders[-1], window[:_HALF], _fragment(document, numbers[i : i + shape.min_lines]))
             for i, window in enumerate(windows)
-            if window in wanted
+            if window[:_HALF] in wanted
         ]
     orders.sort()
-    places: dict[bytes, list[Place]] = {window: [] for window in wanted}
-    for order, window, fragment in found:
-        places[window].append((document_name(bisect_left(orders, order)), fragment))
-    return {fingerprint: tuple(places[_parsed(fingerprint)]) for fingerprint in fingerprints}
+    places: dict[bytes, list[Place]] = {begin: [] for begin in wanted}
+    for order, begin, fragment in found:
+        places[begin].append((document_name(bisect_left(orders, order)), fragment))
+    return {fingerprint: tuple(places[begin]) for fingerprint, begin in begins.items()}
+
+
+def run_fingerprint(window: bytes, run: bytes) -> str:
+    """Return what stands for a run in reports: half of it says where the run begins, half of it what it is.
+
+    Args:
+        window: keyed fingerprint of its first window, by which its owner finds it.
+        run: keyed digest of all its lines, so that two runs of one beginning are told apart.
+    Example:
+        >>> run_fingerprint(bytes(range(16)), bytes(range(16, 32)))
+        '00010203040506071011121314151617'
+    """
+    return (window[:_HALF] + run[:_HALF]).hex()
 
 
 def document_name(number: int) -> str:
@@ -157,17 +173,17 @@ def _fragment(document: Document, numbers: Sequence[int]) -> Fragment:
     )
 
 
-def _parsed(fingerprint: str) -> bytes:
+def _begin(fingerprint: str) -> bytes:
     try:
-        window = bytes.fromhex(fingerprint)
+        halves = bytes.fromhex(fingerprint)
     except ValueError:
-        window = b""
-    if len(window) != DIGEST_BYTES:
+        halves = b""
+    if len(halves) != 2 * _HALF:
         raise ConfigurationError(
-            f"fingerprint={fingerprint!r} is none of a sealed index: {2 * DIGEST_BYTES} hex digits are expected, as "
-            "they stand in the report"
+            f"fingerprint={fingerprint!r} is none of a sealed index: {4 * _HALF} hex digits are expected, as they "
+            "stand in the report"
         )
-    return window
+    return halves[:_HALF]
 
 
 def _windows(document: Document, key: Key, shape: Shape) -> _Windows:

@@ -14,6 +14,7 @@ from pytest_collabcode.corpus.tables import Table, read_toml
 from pytest_collabcode.errors import ConfigurationError, nearest
 
 _ORGANIZATION_NAME = re.compile(r"[a-z0-9_-]+")
+_WORDS_OF_THRESHOLDS = ("any", "own", "other")  # source organizations that no organization is
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _KINDS = ("wheel", "dir", "jsonl")
 _TOP_KEYS = (
@@ -153,9 +154,17 @@ def parse_source(text: str, *, folder: Path, where: str = "source") -> Source:
     return Source(kind=kind, target=target)
 
 
-def _organization(root: Table, name: str, folder: Path) -> OrganizationSpec:
+def _refuse_name(name: str, where: str) -> None:
     if not _ORGANIZATION_NAME.fullmatch(name):
-        raise ConfigurationError(f"{root.where}: organization={name!r} may only use a-z, 0-9, _ and -")
+        raise ConfigurationError(f"{where}: organization={name!r} may only use a-z, 0-9, _ and -")
+    if name in _WORDS_OF_THRESHOLDS:
+        raise ConfigurationError(
+            f"{where}: organization={name!r} is a word of thresholds; choose another name"
+        )
+
+
+def _organization(root: Table, name: str, folder: Path) -> OrganizationSpec:
+    _refuse_name(name, root.where)
     values = root.table("organizations").get(name, dict)
     table = Table(values, f"{root.where} [organizations.{name}]")
     table.only("licence", "sources")
@@ -168,8 +177,7 @@ def _organization(root: Table, name: str, folder: Path) -> OrganizationSpec:
 
 def _index(parent: Table, name: str, folder: Path) -> IndexSpec:
     table = parent.table("indexes").table(name)
-    if not _ORGANIZATION_NAME.fullmatch(name):
-        raise ConfigurationError(f"{table.where}: name={name!r} may only use a-z, 0-9, _ and -")
+    _refuse_name(name, table.where)
     table.only("path", "key_file")
     key_file = table.get("key_file", str, "")
     return IndexSpec(

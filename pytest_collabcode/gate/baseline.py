@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_collabcode.errors import ConfigurationError
-from pytest_collabcode.intervals import bootstrap, mcnemar, quantile_interval
+from pytest_collabcode.intervals import interval_of, mcnemar
 from pytest_collabcode.records import Item, Measurement, Signature
 
 SCHEMA = 1
@@ -101,9 +101,10 @@ def paired_drop(
     """
     sign = 1.0 if measurement.higher_is_better else -1.0
     keys = sorted(before)
-    items = [Item(key=k, value=sign * (before[k][0] - now[k].value), weight=now[k].weight) for k in keys]
+    items = [replace(now[k], value=sign * (before[k][0] - now[k].value)) for k in keys]
     mean = sum(i.value for i in items) / sum(i.weight for i in items)
-    low, high = quantile_interval(bootstrap(items), confidence=confidence)
+    paired = Measurement(name=measurement.name, subject=measurement.subject, value=mean, items=tuple(items))
+    low, high = interval_of(paired, confidence=confidence)
     if measurement.exponential:
         mean, low, high = (math.expm1(x) for x in (mean, low, high))
     return PairedDrop(value=mean, low=low, high=high, n=len(keys), detail=_discordant(items))

@@ -2,6 +2,7 @@
 
 Every proposed bound stands a stated margin outside the measured interval, so that the same subject measured again
 passes and a worse one does not. Nobody is judged by another subject's numbers.
+Proposed is what one number decides: finer strata, controls and single source organizations are left to the reader.
 Not covered: metrics whose interval leaves no room for a bound that can fail; they are listed as comments.
 """
 
@@ -36,8 +37,16 @@ def propose(measurements: Sequence[Measurement], *, subject: str, consortium: st
         f"# Proposed from one run of {subject}; read every number before you commit to it.",
         f'schema = 1\nconsortium = "{consortium}"',
     ]
-    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n)]
+    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n) and _coarse(m)]
     return "\n\n".join(blocks) + "\n"
+
+
+def _coarse(measurement: Measurement) -> bool:
+    return measurement.stratum in ("", "natural", "planted") and measurement.source_organization in (
+        "",
+        "any",
+        "other",
+    )
 
 
 def _block(measurement: Measurement, subject: str) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -181,18 +182,20 @@ def _refuse_duplicates(thresholds: list[Threshold]) -> None:
         seen[threshold.id] = threshold.source
 
 
-def check_subject(thresholds: tuple[Threshold, ...], subject: str, prompts: dict[str, int]) -> None:
+def check_subject(
+    thresholds: tuple[Threshold, ...], subject: str, prompts: Callable[[str], Mapping[str, int]]
+) -> None:
     """Refuse ceilings that cannot mean anything for this subject, before a model is built.
 
     Args:
         thresholds: those that select the subject.
         subject: its name, for the message.
-        prompts: eligible prompts that will be asked, per organization.
+        prompts: for a metric, the eligible prompts that will be asked, per organization.
     Raises:
         ConfigurationError: a memorization ceiling stands without an effectiveness floor (an unfit model
             memorizes nothing), or too few prompts could certify it even with no hit.
     Example:
-        >>> check_subject((Threshold(id="a", metric="memorization_ratio", at_most=0.1),), "s", {"meta": 100})
+        >>> check_subject((Threshold(id="a", metric="memorization_ratio", at_most=0.1),), "s", lambda metric: {"meta": 100})
         Traceback (most recent call last):
         ...
         pytest_collabcode.errors.ConfigurationError: : threshold 'a' is a memorization ceiling on subject 's' \
@@ -216,10 +219,10 @@ metric = "perplexity_gain_over_unigram" with at_least
                 'metric = "perplexity_gain_over_unigram" with at_least'
             )
         if known.counted:
-            _refuse_few_prompts(threshold, where, prompts)
+            _refuse_few_prompts(threshold, where, prompts(threshold.metric))
 
 
-def _refuse_few_prompts(threshold: Threshold, where: str, prompts: dict[str, int]) -> None:
+def _refuse_few_prompts(threshold: Threshold, where: str, prompts: Mapping[str, int]) -> None:
     assert threshold.at_most is not None
     needed = max(prompts_needed(threshold.at_most, confidence=threshold.confidence), threshold.min_prompts)
     for organization, available in prompts.items():

@@ -85,10 +85,10 @@ FLOOR = Threshold(id="f", metric="perplexity_gain_over_unigram", at_least=5)
 
 def test_a_ceiling_alone_is_refused():
     with pytest.raises(ConfigurationError, match="without an effectiveness floor"):
-        check_subject((CEILING,), "s", {"meta": 1000})
-    check_subject((CEILING, FLOOR), "s", {"meta": 1000})
+        check_subject((CEILING,), "s", lambda metric: {"meta": 1000})
+    check_subject((CEILING, FLOOR), "s", lambda metric: {"meta": 1000})
 
 
 def test_too_few_prompts_for_a_ceiling_are_refused_before_anything_runs():
     with pytest.raises(ConfigurationError, match=r"at_most=0\.05 needs 59 prompts of meta, there are 58"):
-        check_subject((CEILING, FLOOR), "s", {"meta": 58, "google": 100})
+        check_subject((CEILING, FLOOR), "s", lambda metric: {"meta": 58, "google": 100})

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 import ray
 import ray.data
+from ray._private import ray_constants
 from ray.exceptions import RayError
 
 from pytest_collabcode.clones.batches import fingerprint_batch, windows_of
@@ -28,9 +29,10 @@ from pytest_collabcode.clones.engines.sorted_segment import Windows, build_sorte
 from pytest_collabcode.clones.engines.spool import ROWS, TEXTS, Spool
 from pytest_collabcode.clones.manifest import Entry
 from pytest_collabcode.clones.segment import Shape
-from pytest_collabcode.errors import WorkerError
+from pytest_collabcode.errors import IsolationError, WorkerError
 from pytest_collabcode.records import Document
 
+LOOPBACK = "127.0.0.1"
 LEAST_STORE_BYTES = 80 << 20  # of shared memory, which Ray asks for
 ROWS_AT_ONCE = 1 << 22  # that one task sorts
 
@@ -112,6 +114,7 @@ def _start(workers: int, store_bytes: int, scratch: str) -> None:
         ray.init()
         return
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False  # else it listens on every interface, whatever address it is given
     ray.init(
         address="local",
         num_cpus=workers,
@@ -119,7 +122,11 @@ def _start(workers: int, store_bytes: int, scratch: str) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
+        _node_ip_address=LOOPBACK,
         _temp_dir=scratch,
     )
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would report progress every few seconds
+    if ray.util.get_node_ip_address() != LOOPBACK:
+        raise IsolationError(
+            f"Ray {ray.__version__} does not keep to {LOOPBACK}: start one yourself and name it by RAY_ADDRESS"
+        )
