@@ -1,9 +1,15 @@
 """Extraction, near-verbatim and membership of a model trained here: asked once, stored, signed, code kept back."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from pytest_collabcode.clones.folder import add_documents, create_index
+from pytest_collabcode.clones.keys import make_key
+from pytest_collabcode.clones.sealing import seal
+from pytest_collabcode.clones.segment import Shape
+from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.measures import Measures
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.records import Generation
@@ -117,3 +123,59 @@ def test_a_given_base_model_is_asked_the_same(reciting, measures):
     assert not [m for m in over if m.name == "memorization_lift"]  # it may have seen anything elsewhere
     assert reciting(models=[model]).leaks.lift("ours") == ()
     assert reciting(models=[model], base=paths["centralized"]).leaks.lift("ours") == ()  # no control of itself
+
+
+def test_a_sealed_index_gives_the_verdicts_of_the_documents(reciting, tiny_consortium, tmp_path):
+    """acme's code is asked without being read; zeta's own documents stay where they are."""
+    whole = reciting(["centralized"])
+    documents = whole.pipeline.material.corpus.organization("acme").split("training")
+    key = make_key(tmp_path / "acme.key")
+    seal(documents, tmp_path / "acme.sealed", key)
+    table = f'\n[indexes.acme]\npath = "{tmp_path / "acme.sealed"}"\nkey_file = "{tmp_path / "acme.key"}"\n'
+    file = tiny_consortium.with_name("sealed.toml")
+    file.write_text(tiny_consortium.read_text() + table)
+    asked = reciting(["centralized"], consortium=str(file))
+    assert asked.pipeline.material.corpus.digest == whole.pipeline.material.corpus.digest
+
+    def cells(measures):
+        return {
+            (m.name, m.cell): (m.value, m.count, m.n, m.items)
+            for m in measures.leaks.matrix(SUBJECT)
+            if m.name in ("memorization_ratio", "line_ratio", "cross_organization_clone_ratio")
+        }
+
+    assert cells(asked) == cells(whole) and cells(whole)["memorization_ratio", "acme→acme natural"][0] == 1.0
+    measured = asked.leaks.matrix(SUBJECT)
+    assert dict(measured[0].signature)["sealed"] == "acme"
+    clones = {c.training.path for m in measured for c in m.evidence if c.training.organization == "acme"}
+    assert clones and all(path.startswith("sealed:") for path in clones)
+
+
+def test_an_organization_may_be_nothing_but_an_index(reciting, tiny_consortium, tmp_path):
+    folder = tmp_path / "nova.index"
+    create_index(folder, Shape())
+    documents = reciting(["centralized"]).pipeline.material.corpus.organization("zeta").split("training")
+    add_documents(folder, [replace(d, organization="nova") for d in documents])
+    file = tiny_consortium.with_name("nova.toml")
+    file.write_text(tiny_consortium.read_text() + f'\n[indexes.nova]\npath = "{folder}"\n')
+    asked = reciting(["centralized"], consortium=str(file))
+    cells = {m.cell: m.value for m in asked.leaks.matrix(SUBJECT) if m.name == "memorization_ratio"}
+    assert cells["zeta→nova natural"] == cells["zeta→zeta natural"] == 1.0
+    crossings = {m.cell: m.value for m in asked.leaks.matrix(SUBJECT) if m.name == "cross_organization_clone_ratio"}
+    assert crossings["zeta natural"] == 1.0
+    assert asked.pipeline.material.corpus.names == ("acme", "zeta")
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ('path = "/nowhere"', "/nowhere is no index"),
+        ('path = "x"\nkey = "y"', "unknown key 'key'; did you mean 'key_file'"),
+        ("", "path is missing"),
+    ],
+)
+def test_a_wrong_index_is_known_before_anything_is_measured(reciting, tiny_consortium, table, message):
+    file = tiny_consortium.with_name("wrong.toml")
+    file.write_text(tiny_consortium.read_text() + f"\n[indexes.acme]\n{table}\n")
+    with pytest.raises(ConfigurationError, match=message):
+        reciting(["centralized"], consortium=str(file)).pipeline.check()

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pytest_collabcode.clones.container import Array, Container
 from pytest_collabcode.clones.fingerprints import Integers, window_starts
@@ -27,7 +26,7 @@ from pytest_collabcode.clones.matching import MAX_PLACES, Found, Matches
 from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
 from pytest_collabcode.clones.query import Query
 from pytest_collabcode.clones.runs import Origin, Run
-from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, document_name, run_fingerprint
+from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, Bytes, document_name, run_fingerprint
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.errors import ConfigurationError, StoreError
 
@@ -56,7 +55,7 @@ class SealedPart:
     key: Key
     shape: Shape
     organization: str
-    fingerprints: npt.NDArray[np.bytes_]  # (R,) sorted; a row for each window and document that holds it
+    fingerprints: Bytes  # (R,) sorted; a row for each window and document that holds it
     documents: Array  # (R,) ascending where fingerprints are equal
     counts: Array  # (R,) places of the window in the document
     in_header: Array  # (R,) whether all of them begin in the licence header
@@ -74,9 +73,11 @@ class SealedPart:
         starts = window_starts(query.bounds, width=self.shape.min_lines)
         blobs, which = _distinct(query, starts, self)
         windows = np.array(self.key.joined(blobs), dtype=FINGERPRINT)
-        low, high = (np.searchsorted(self.fingerprints, windows, side=side) for side in ("left", "right"))
+        low, high = _ranges(self.fingerprints, windows)
         totals = np.zeros(len(windows), dtype=np.int64)
-        for window in np.flatnonzero(low < high).tolist():
+        once = high - low == 1
+        totals[once] = self.counts[low[once]]
+        for window in np.flatnonzero(high - low > 1).tolist():
             totals[window] = self.counts[low[window] : high[window]].sum()
         counts[starts] = totals[which]
         rows = _Rows(self, blobs, low, high)
@@ -151,6 +152,16 @@ def _distinct(query: Query, starts: Integers, part: SealedPart) -> tuple[list[by
     return list(numbers), np.array(which, dtype=np.int64)
 
 
+def _ranges(fingerprints: Bytes, windows: Bytes) -> tuple[Integers, Integers]:
+    """Return the rows [low, high) of each window."""
+    low, order = np.empty(len(windows), dtype=np.int64), np.argsort(windows)
+    low[order] = np.searchsorted(fingerprints, windows[order])  # in order, for the cache's sake
+    high = low.copy()
+    known = fingerprints[np.minimum(low, len(fingerprints) - 1)] == windows
+    high[known] = np.searchsorted(fingerprints, windows[known], side="right")
+    return low, high
+
+
 def _stretches(
     query: Query, starts: Integers, which: Integers, totals: Integers
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -168,28 +179,27 @@ class _Rows:
 
     def __init__(self, part: SealedPart, blobs: Sequence[bytes], low: Integers, high: Integers) -> None:
         self._part, self._blobs, self._low, self._high = part, blobs, low, high
-        self._sets: dict[Holders, Holders] = {}  # equal ones are one object, which makes comparing them free
-        self._holders: dict[tuple[int, bool], Holders] = {}
+        self._planted = frozenset(np.flatnonzero(part.planted).tolist())
+        self._sets = {_NOBODY: _NOBODY}  # equal ones are one object, which makes comparing them free
+        self._held: dict[int, tuple[Holders, Holders]] = {}
         self._runs: dict[tuple[int, ...], list[Run]] = {}
 
     def runs(self, stretch: tuple[int, ...]) -> list[Run]:
         """Return the runs of consecutive windows, as if their text began there."""
         if stretch not in self._runs:  # samples repeat each other
-            self._runs[stretch] = [
-                self._run(stretch, span)
-                for planted in (False, True)
-                for span in _spans([self._held(window, planted) for window in stretch])
-            ]
+            natural, planted = zip(*map(self._holders, stretch), strict=True)
+            self._runs[stretch] = [self._run(stretch, span) for kind in (natural, planted) for span in _spans(kind)]
         return self._runs[stretch]
 
-    def _held(self, window: int, planted: bool) -> Holders:
-        """Return the natural or the planted documents that hold a window, of many the first."""
-        key = (window, planted)
-        if key not in self._holders:
-            documents = self._part.documents[self._low[window] : self._high[window]]
-            few = frozenset(documents[self._part.planted[documents] == planted][:MAX_PLACES].tolist())
-            self._holders[key] = self._sets.setdefault(few, few)
-        return self._holders[key]
+    def _holders(self, window: int) -> tuple[Holders, Holders]:
+        """Return the natural and the planted documents that hold a window, of many the first."""
+        if window not in self._held:
+            documents = self._part.documents[self._low[window] : self._high[window]].tolist()
+            planted = [document for document in documents if document in self._planted]
+            natural = [document for document in documents if document not in self._planted] if planted else documents
+            few = (frozenset(natural[:MAX_PLACES]), frozenset(planted[:MAX_PLACES]))
+            self._held[window] = (self._sets.setdefault(few[0], few[0]), self._sets.setdefault(few[1], few[1]))
+        return self._held[window]
 
     def _run(self, stretch: tuple[int, ...], span: tuple[int, int, int]) -> Run:
         first, stop, document = span

@@ -109,13 +109,13 @@ def resolve(
         fingerprints: of clones in a report, see `run_fingerprint`.
         shape: they were sealed in.
     Returns:
-        For each fingerprint every place of its clone's first window, and what the report calls the document there: the
-        clone begins where that is the document the report names. None if no document holds the window: it was made
-        with another key, in another shape, or of other documents.
+        For each fingerprint every place of its clone's first window, and what the report calls the document there;
+        the clone begins where that is the document the report names. None if no document holds the window: it was
+        made with another key, in another shape, or of other documents.
     Raises:
         ConfigurationError: one is no fingerprint of a sealed index.
     Example:
-        >>> document = Document(path="x.py", text="a\n\nb\nc\n", organization="acme")
+        >>> document = Document(path="x.py", text="a\\n\\nb\\nc\\n", organization="acme")
         >>> key = Key(secret=b"k" * 32, source="acme.key")
         >>> lines = ["a", "b", "c"]
         >>> fingerprint = run_fingerprint(key.windows(lines, 2)[0], key.run(b"".join(key.lines(lines))))

@@ -195,7 +195,8 @@ def check_subject(
         ConfigurationError: a memorization ceiling stands without an effectiveness floor (an unfit model
             memorizes nothing), or too few prompts could certify it even with no hit.
     Example:
-        >>> check_subject((Threshold(id="a", metric="memorization_ratio", at_most=0.1),), "s", lambda metric: {"meta": 100})
+        >>> ceiling = Threshold(id="a", metric="memorization_ratio", at_most=0.1)
+        >>> check_subject((ceiling,), "s", lambda metric: {"meta": 100})
         Traceback (most recent call last):
         ...
         pytest_collabcode.errors.ConfigurationError: : threshold 'a' is a memorization ceiling on subject 's' \

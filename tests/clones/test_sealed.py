@@ -171,17 +171,12 @@ def test_two_places_of_one_document_that_a_text_joins_are_one_longer_run(tmp_pat
 
 @given(documents=DOCUMENTS, text=TEXTS)
 @example(documents=[document("a\nb\nc", "x.py"), document("b\nc\na", "y.py")], text="a\nb\nc\na")
-def test_a_cap_on_documents_hides_no_window(folder, documents, text, one_document_is_many):
+def test_a_cap_on_documents_hides_no_window(folder, documents, text):
     lines = significant(text)[1]
     opened, closed = CloneIndex.build(documents, min_lines=2), sealed_index(folder, documents, min_lines=2)
-    assert covered(closed.find(lines), 2) == covered(opened.find(lines), 2)
-
-
-@pytest.fixture(scope="module")
-def one_document_is_many():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sealed_module, "MAX_PLACES", 1)
-        yield
+        assert covered(closed.find(lines), 2) == covered(opened.find(lines), 2)
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -55,7 +56,7 @@ def build(
             )
     except RayError as error:
         raise WorkerError(
-            f"a Ray job failed ({type(error).__name__}), so nothing was added; see Ray's logs"
+            f"a Ray job failed ({_reason(error)}), so nothing was added; the engine local shows where"
         ) from error
 
 
@@ -68,6 +69,7 @@ def fingerprint(spool: Spool, *, shape: Shape) -> None:
     step = partial(
         fingerprint_batch, min_lines=shape.min_lines, normalization=shape.normalization, sparse=shape.sparse
     )
+    # Folders: files named one by one are resolved in threads that race for an import (Ray 2.60, no aiohttp).
     texts = ray.data.read_parquet(str(spool.folder / TEXTS), columns=["document", "text"])
     texts.map_batches(step, batch_format="pyarrow", batch_size=None).write_parquet(str(spool.folder / ROWS))
 
@@ -82,11 +84,16 @@ def sorted_windows(spool: Spool) -> Windows:
     n_rows = sum(pq.read_metadata(path).num_rows for path in spool.rows)
     n_ranges = max(-(-n_rows // ROWS_AT_ONCE), 2)
     boundaries = [(1 << 64) * i // n_ranges for i in range(1, n_ranges)]
-    # Named one by one, Ray 2.60 resolves files in threads that race for an import.
     rows = ray.data.read_parquet(str(spool.folder / ROWS), columns=["document", "place", "fingerprint"])
     windows = rows.map_batches(windows_of, batch_format="pyarrow", batch_size=None)
     ordered = windows.sort(["fingerprint", "document", "place"], boundaries=boundaries)
     yield from ordered.iter_batches(batch_format="pyarrow", batch_size=None)
+
+
+def _reason(error: RayError) -> str:
+    """Return the names of the errors that a remote traceback tells of; their messages may hold what is private."""
+    names = re.findall(r"^([\w.]+(?:Error|Exception))\b", str(error), re.MULTILINE)
+    return ", ".join(dict.fromkeys(names)) or type(error).__name__
 
 
 @contextmanager
@@ -125,7 +132,10 @@ def _start(workers: int, store_bytes: int, scratch: str) -> None:
         _node_ip_address=LOOPBACK,
         _temp_dir=scratch,
     )
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # it would report progress every few seconds
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.use_datasource_v2 = False  # it starts three processes more for every folder it reads
     if ray.util.get_node_ip_address() != LOOPBACK:
         raise IsolationError(
             f"Ray {ray.__version__} does not keep to {LOOPBACK}: start one yourself and name it by RAY_ADDRESS"
