@@ -18,7 +18,7 @@ import transformers
 
 from pytest_collabcode import __version__
 from pytest_collabcode.digests import digest_of
-from pytest_collabcode.errors import ConfigurationError, WorkerError
+from pytest_collabcode.errors import ConfigurationError, MeasurementError, WorkerError
 from pytest_collabcode.execution.executor import execute
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import probe
@@ -242,7 +242,10 @@ class Pipeline:
         pair_of = dict(zip(texts, pairs, strict=True))
 
         def compute(missing: Sequence[str]) -> list[list[Any]]:
-            return [to_row(s) for s in self.backend(checkpoint).token_scores([pair_of[t] for t in missing], scheme)]
+            backend = self.backend(checkpoint)
+            if not hasattr(backend, "token_scores"):  # an organization's own, of an older protocol
+                raise MeasurementError(f"{checkpoint.name}: its backend has no token_scores, so this is not measured")
+            return [to_row(s) for s in backend.token_scores([pair_of[t] for t in missing], scheme)]
 
         what = f"token_scores {digest_of(scheme, checkpoint.conventions)}"
         return [from_row(row) for row in self._scored(checkpoint, what, texts, compute, "scoring bodies")]

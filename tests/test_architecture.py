@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,9 @@ def test_an_unrelated_project_pays_nothing(tmp_path, arguments):
     assert run.returncode == 0, run.stdout + run.stderr
     assert "collabcode" not in run.stdout + run.stderr
     assert {p.name for p in tmp_path.iterdir()} <= {"test_x.py", "conftest.py", "__pycache__"}
+
+
+def test_every_room_is_shipped():
+    listed = set(tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    rooms = {".".join(f.parent.relative_to(PACKAGE.parent).parts) for f in PACKAGE.rglob("__init__.py")}
+    assert rooms - listed == set()

@@ -2,7 +2,7 @@
 
 A text becomes the hashes of its significant lines; a window's fingerprint is a polynomial of them modulo 2^64, so
 equal lines always give equal fingerprints, on every machine. The reverse is checked on text by who uses them.
-Not covered: keyed fingerprints (sealing.py).
+Not covered: keyed fingerprints (keys.py).
 Sources: Karp and Rabin 1987 for the rolling form; XXH3 (its 64-bit output is frozen) for the lines.
 """
 

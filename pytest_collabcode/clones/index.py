@@ -157,20 +157,20 @@ class CloneIndex:
         Args:
             indexes: at least one.
         Raises:
-            ConfigurationError: their shapes differ.
+            ConfigurationError: they differ in min_lines or normalization.
         Example:
             >>> acme, zeta = (CloneIndex.build([Document(path="x", text="a", organization=o)]) for o in ("a", "z"))
             >>> CloneIndex.joined([acme, zeta]).organizations
             ('a', 'z')
         """
         for index in indexes[1:]:
-            if index.shape != indexes[0].shape:
+            if (index.min_lines, index.normalization) != (indexes[0].min_lines, indexes[0].normalization):
                 raise ConfigurationError(
                     f"index of {', '.join(index.organizations)}: made with {index.shape}, asked for is "
                     f"{indexes[0].shape}; build it again, or ask with its own"
                 )
         return CloneIndex(
-            shape=indexes[0].shape,
+            shape=replace(indexes[0].shape, sparse=any(index.shape.sparse for index in indexes)),
             parts=tuple(part for index in indexes for part in index.parts),
             sealed=tuple(name for index in indexes for name in index.sealed),
             digests=tuple(digest for index in indexes for digest in index.digests),

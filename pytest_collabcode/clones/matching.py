@@ -4,7 +4,7 @@ A pair of equal windows whose preceding lines are equal too is the middle of a r
 costs one pair however long it is. What is left is extended over the line hashes, ordered by where it begins, and
 skipped in constant time if it cannot reach farther than its organization's runs before it. Windows with more than
 MAX_PLACES places are hot: of those the first MAX_PLACES of each organization are looked at.
-Not covered: gaps (near.py), sealed documents (sealing.py).
+Not covered: gaps (near.py), sealed documents (sealed.py).
 Source: maximal matches by left-maximality, as in Gusfield 1997, section 7.12.
 """
 

@@ -1,6 +1,6 @@
 """Queries: the significant lines of one or many texts, hashed once and looked up together.
 
-Not covered: normalizing (normalize.py) and looking up (segment.py, sealing.py).
+Not covered: normalizing (normalize.py) and looking up (segment.py, sealed.py).
 """
 
 from __future__ import annotations

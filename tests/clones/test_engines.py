@@ -1,4 +1,4 @@
-"""Whichever engine fills an index, it answers the same; the fingerprint step is one pure function under all of them."""
+"""Whichever engine fills an index, it answers the same; one pure fingerprint step runs under all of them."""
 
 import os
 import signal
@@ -57,7 +57,7 @@ def corpus(n):
 DOCUMENTS = corpus(250)
 QUERIES = [
     significant(text)[1]
-    for text in ("\n".join(LINES), "\n".join(LINES[20:40] + ["new"] + LINES[5:30]), *ODD[3:], "\n".join(LINES * 3))
+    for text in ("\n".join(LINES), "\n".join([*LINES[20:40], "new", *LINES[5:30]]), *ODD[3:], "\n".join(LINES * 3))
 ]
 
 
@@ -77,9 +77,9 @@ def ray_session():
     assert not engine.ray.is_initialized()
 
 
-def filled(folder, engine, shape, documents=DOCUMENTS):
+def filled(folder, engine, shape, documents=DOCUMENTS, workers=2):
     create_index(folder, shape)
-    assert add_with_engine(folder, documents, engine=engine, workers=2, memory_bytes=1) == len(documents)
+    assert add_with_engine(folder, documents, engine=engine, workers=workers, memory_bytes=1) == len(documents)
     assert verify_index(folder) == []
     return folder
 
@@ -199,7 +199,7 @@ def test_a_batch_without_lines_has_no_rows(rows):
 
 def test_duckdb_sorts_more_than_its_memory_holds(tmp_path):
     made = Spool(tmp_path / "spool")
-    n, memory_bytes = 4_000_000, duckdb_engine.LEAST_MEMORY_BYTES
+    n, memory_bytes = 3_000_000, duckdb_engine.LEAST_MEMORY_BYTES
     fingerprints = np.random.default_rng(0).integers(0, 1 << 64, n, dtype=np.uint64)
     fingerprints[::5] = fingerprints[0]  # one stands everywhere
     rows = {
@@ -224,7 +224,7 @@ def test_duckdb_sorts_more_than_its_memory_holds(tmp_path):
 def test_documents_of_too_many_lines_for_one_segment_become_several(tmp_path, monkeypatch):
     limit = most_lines(DOCUMENTS) // 3
     monkeypatch.setattr(sorted_segment, "MOST_LINES", limit)
-    folder = filled(tmp_path / "i", "duckdb", Shape())
+    folder = filled(tmp_path / "i", "duckdb", Shape(), workers=1)
     entries = read_manifest(folder).segments
     assert len(entries) >= 3 and all(entry.lines <= limit for entry in entries)
     assert answers(folder) == answers(filled(tmp_path / "local", "local", Shape()))

@@ -90,18 +90,12 @@ def test_copies_count_the_places_of_the_rarest_window(documents, text):
 
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @given(documents=DOCUMENTS, text=TEXTS)
-def test_no_organization_is_lost_among_hot_windows(sparse, documents, text, hot_from_two):
-    index = CloneIndex.build(documents, min_lines=2, sparse=sparse)
+def test_no_organization_is_lost_among_hot_windows(sparse, documents, text):
     _, lines = significant(text)
-    hit = {owner for owner, _ in found(index, lines)}
-    assert hit == {owner for owner, _ in oracle(documents, lines, 2, "verbatim")}
-
-
-@pytest.fixture(scope="module")
-def hot_from_two():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matching, "MAX_PLACES", 1)
-        yield
+        hit = {owner for owner, _ in found(CloneIndex.build(documents, min_lines=2, sparse=sparse), lines)}
+    assert hit == {owner for owner, _ in oracle(documents, lines, 2, "verbatim")}
 
 
 def test_colliding_hashes_cost_a_comparison_and_no_more(monkeypatch):

@@ -21,7 +21,7 @@ from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.errors import StoreError
 from pytest_collabcode.records import Document
 
-LEAST_MEMORY_BYTES = 1 << 26  # under it DuckDB's sort gives up
+LEAST_MEMORY_BYTES = 1 << 25
 ROWS_AT_ONCE = 1 << 18
 SORTED = """
     SELECT fingerprint, document, place FROM read_parquet(?)
