@@ -61,21 +61,19 @@ def applies(threshold: Threshold, measurement: Measurement) -> bool:
     """Whether a threshold that selects the subject also selects this measurement's metric and cell.
 
     Example:
-        >>> t = Threshold(id="a", metric="memorization_ratio", source_organization="other", at_most=0.1)
+        >>> t = Threshold(id="a", metric="memorization_ratio", source_organization="own", at_most=0.1)
         >>> m = Measurement(name="memorization_ratio", subject="s", value=0, prompt_organization="meta",
-        ...     source_organization="google")
+        ...     source_organization="meta")
         >>> applies(t, m)
         True
     """
     if threshold.metric != measurement.name:
         return False
-    own = measurement.source_organization == measurement.prompt_organization
-    named = measurement.source_organization not in ("", "any")
-    source_fits = {"own": named and own, "other": named and not own}.get(
-        threshold.source_organization, fnmatchcase(measurement.source_organization, threshold.source_organization)
-    )
+    source = threshold.source_organization
+    if source == "own":  # "any" and "other" are sources of their own in the matrix
+        source = measurement.prompt_organization or "own"
     return (
-        source_fits
+        fnmatchcase(measurement.source_organization, source)
         and fnmatchcase(measurement.prompt_organization, threshold.prompt_organization)
         and fnmatchcase(measurement.stratum, threshold.stratum)
     )

@@ -116,7 +116,7 @@ class Threshold:
     at_most: float | None = None
     max_drop: float | None = None  # allowed worsening against the baseline: points, or relative for perplexity
     prompt_organization: str = "*"
-    source_organization: str = "*"  # also "own" and "other"
+    source_organization: str = "*"  # also "own"; "any" and "other" are columns of the matrix
     stratum: str = "*"
     confidence: float = 0.95
     required: bool = True

@@ -10,7 +10,7 @@ import pytest
 from pytest_collabcode.lines import decode
 from pytest_collabcode.records import Document
 
-MUTATED = 5  # every n-th line of a copy, so that next to no six of its lines stand anywhere else
+MUTATED = 5  # every n-th line of a copy
 
 
 def real_files():
@@ -23,9 +23,11 @@ def real_files():
 
 
 def mutated(text, seed, every=MUTATED):
+    """Change every n-th line that is not blank, so that a copy shares next to no six lines with the original."""
     lines = text.split("\n")
-    own = slice(seed % every, None, every)
-    lines[own] = [line and f"{line}  # {seed}" for line in lines[own]]
+    filled = [number for number, line in enumerate(lines) if line and not line.isspace()]
+    for number in filled[seed % every :: every]:
+        lines[number] += f"  # {seed}"
     return "\n".join(lines)
 
 

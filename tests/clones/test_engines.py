@@ -118,6 +118,15 @@ def test_every_engine_makes_an_index_that_answers_as_the_local_one(tmp_path, req
     assert n_segments > 3 if engine == "pool" else n_segments == 1
 
 
+def test_of_equal_runs_every_engine_names_the_same_document(tmp_path):
+    rng = np.random.default_rng(1)
+    twins = [Document(path=f"{n}.py", text="\n".join(LINES * 5), organization="acme") for n in rng.permutation(60)]
+    folders = [filled(tmp_path / engine, engine, Shape(), twins, workers=1) for engine in ("local", "duckdb")]
+    assert len(read_manifest(folders[0]).segments) > 3
+    assert answers(folders[0]) == answers(folders[1])
+    assert {runs[0][-1].path for query in answers(folders[1]) for runs in query if runs} == {"0.py"}
+
+
 def test_documents_that_are_there_already_are_not_added_by_another_engine(tmp_path):
     create_index(tmp_path / "i", Shape())
     add_documents(tmp_path / "i", DOCUMENTS[:100])

@@ -126,13 +126,19 @@ def _bounds(spool: Spool) -> tuple[Integers, Integers, Integers]:
 
 
 def _groups(spool: Spool, bounds: Integers) -> Integers:
-    """Return the place where each run of documents of one (organization, planted) begins, and the end of the last."""
-    owners = [
-        np.asarray(table.column("organizations"), dtype=np.int64) * 2 + np.asarray(table.column("planted"))
-        for table in tables(spool.texts, ["organizations", "planted"])
-    ]
-    changes = np.flatnonzero(np.diff(np.concatenate(owners))) + 1
-    return bounds[[0, *changes, -1]]
+    """Return the place where each run of one (organization, planted) begins, and the end of the last.
+
+    A batch begins its own, since paths are in order within a batch only.
+    """
+    firsts: list[int] = []
+    for path in spool.texts:
+        columns = list(tables([path], ["document", "organizations", "planted"]))
+        numbers, organizations, planted = (
+            np.concatenate([np.asarray(table.column(name)) for table in columns]) for name in columns[0].column_names
+        )
+        changed = (np.diff(organizations) != 0) | (np.diff(planted) != 0)
+        firsts += numbers[np.append(True, changed)].tolist()
+    return bounds[[*firsts, -1]]
 
 
 def _fill_documents(arrays: dict[str, Array], spool: Spool) -> None:
