@@ -214,9 +214,12 @@ def _clones(options: argparse.Namespace) -> int:
         keys=key_files(options.key_file),
         downloads=Path(options.downloads),
     )
-    answer = ask(index, options.generated, prompt_lines=options.prompt_lines)
-    _print(report(answer, as_json=options.json))
-    return EXIT_BROKEN if options.fail and answer.any_found else 0
+    texts = [*options.generated, *options.files]
+    if not texts:
+        raise ConfigurationError("no text is named; write --generated=FILE")
+    answers = [ask(index, text, prompt_lines=options.prompt_lines) for text in texts]
+    _print(report(answers, as_json=options.json))
+    return EXIT_BROKEN if options.fail and any(answer.any_found for answer in answers) else 0
 
 
 def _index(options: argparse.Namespace) -> int:

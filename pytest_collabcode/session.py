@@ -120,14 +120,15 @@ class Session:
         Raises:
             ConfigurationError: one sentence that names the thing and the way out; pytest exits with 4.
         """
-        from pytest_collabcode.gate.thresholds import check_subject
+        from pytest_collabcode.gate.thresholds import check_organizations, check_subject
 
         subjects, _ = self.subjects, self.baseline
         self._refuse_full_disk()
         self.pipeline.check()
-        prompts = self.pipeline.material.prompt_counts
+        material = self.pipeline.material
         for name in subjects:
-            check_subject(self.thresholds_of(name), name, prompts)
+            check_organizations(self.thresholds_of(name), material.source_organizations)
+            check_subject(self.thresholds_of(name), name, material.prompt_counts)
 
     def _refuse_full_disk(self) -> None:
         store = self.settings.store
@@ -234,7 +235,7 @@ class Session:
 
     def write_proposals(self, measurements: Sequence[Measurement]) -> list[str]:
         """Write a thresholds file for each measured subject that no threshold selects; return what to say of it."""
-        from pytest_collabcode.gate.proposal import propose
+        from pytest_collabcode.gate.proposal import propose, write_new
 
         said = []
         for subject in self.subjects:
@@ -244,8 +245,10 @@ class Session:
             if not own:
                 said.append(f"{subject!r}: no threshold selects it and no test measured it")
                 continue
-            path = self.settings.directory / f"collabcode-thresholds.{re.sub(r'[^-_.a-zA-Z0-9]', '-', subject)}.toml"
-            path.write_text(propose(own, subject=subject, consortium=self.consortium.name), encoding="utf-8")
+            path = write_new(
+                self.settings.directory / f"collabcode-thresholds.{re.sub(r'[^-_.a-zA-Z0-9]', '-', subject)}.toml",
+                propose(own, subject=subject, consortium=self.consortium.name),
+            )
             said.append(
                 f"no threshold of {self.thresholds.path.name} judges {subject!r}: proposed {path.name} from its "
                 f"measurements; read it, then run again with --collabcode-thresholds={path.name}"

@@ -1,8 +1,8 @@
 """Containers: named arrays in one file, memory-mapped, complete or not there, and damage never unnoticed.
 
-Layout: the arrays one after the other, a JSON footer that describes them, its length and digest, and a magic word.
-Every 64 KiB block of every array has a checksum, which is compared before the block's first use, so that opening
-costs nothing however large the file is.
+Layout: a magic word, the arrays one after the other, a JSON footer that describes them, its length and digest, and
+the magic word again. Every 64 KiB block of every array has a checksum, which is compared before the block's first
+use, so that opening costs nothing however large the file is.
 Not covered: what the arrays mean (disk.py, sealing.py).
 Source: XXH3 for checksums; footers as in Apache Parquet.
 """
@@ -49,7 +49,7 @@ class Container:
         self.digest: str = footer["digest"]  # of all that the arrays hold
         self._table: dict[str, dict[str, Any]] = footer["arrays"]
         self._arrays = {name: self._view(entry) for name, entry in self._table.items()}
-        self._unseen = {name: np.ones(self._n_blocks(name), dtype=bool) for name in self._table}
+        self._unseen = {name: bytearray(b"\1") * self._n_blocks(name) for name in self._table}
 
     def array(self, name: str) -> Array:
         """Return an array; nothing of it is verified yet."""
@@ -71,10 +71,10 @@ class Container:
             StoreError: they are damaged.
         """
         size = self._arrays[name].itemsize
-        blocks = slice(max(first, 0) * size // BLOCK_BYTES, -(-max(stop, 0) * size // BLOCK_BYTES))
-        unseen = self._unseen[name][blocks]
-        if unseen.any():
-            self._verify(name, np.flatnonzero(unseen) + blocks.start)
+        first_block, stop_block = max(first, 0) * size // BLOCK_BYTES, -(-max(stop, 0) * size // BLOCK_BYTES)
+        unseen = self._unseen[name][first_block:stop_block]
+        if 1 in unseen:
+            self._verify(name, np.flatnonzero(unseen) + first_block)
 
     def check_scattered(self, name: str, elements: npt.NDArray[np.int64]) -> None:
         """Verify elements anywhere in an array; those out of range are passed over.
@@ -82,11 +82,12 @@ class Container:
         Raises:
             StoreError: they are damaged.
         """
-        if not self._unseen[name].any():
+        if 1 not in self._unseen[name]:
             return
         inside = elements[(elements >= 0) & (elements < len(self._arrays[name]))]
-        blocks = np.unique(inside * self._arrays[name].itemsize // BLOCK_BYTES)
-        self._verify(name, blocks[self._unseen[name][blocks]])
+        touched = np.zeros(self._n_blocks(name), dtype=bool)
+        touched[inside * self._arrays[name].itemsize // BLOCK_BYTES] = True
+        self._verify(name, np.flatnonzero(touched & np.frombuffer(self._unseen[name], dtype=bool)))
 
     def verify(self) -> None:
         """Verify everything.
@@ -111,8 +112,8 @@ class Container:
         for block in blocks.tolist():
             first = entry["offset"] + block * BLOCK_BYTES
             if xxh3_64_intdigest(self._data[first : min(first + BLOCK_BYTES, end)].data) != checks[block]:
-                raise _damaged(self.path, f"{name} differs from what was written, block {block}")
-        self._unseen[name][blocks] = False
+                raise _damaged(self.path, f"{name}, block {block}, is not what was written")
+            self._unseen[name][block] = 0
 
 
 @contextmanager
@@ -141,8 +142,9 @@ def create(
     partial = Path(name)
     try:
         try:
-            os.posix_fallocate(descriptor, 0, max(size, 1))  # a full disk is an error here, not a signal later
-            data = np.memmap(partial, dtype=np.uint8, mode="r+", shape=(max(size, 1),))
+            os.posix_fallocate(descriptor, 0, size)  # a full disk is an error here, not a signal later
+            data = np.memmap(partial, dtype=np.uint8, mode="r+", shape=(size,))
+            data[: len(MAGIC)] = np.frombuffer(MAGIC, dtype=np.uint8)
             yield {
                 n: data[e["offset"] :][: e["length"] * np.dtype(e["dtype"]).itemsize].view(e["dtype"])
                 for n, e in table.items()
@@ -161,7 +163,7 @@ def create(
 
 def _laid_out(arrays: Mapping[str, tuple[npt.DTypeLike, int]]) -> tuple[dict[str, dict[str, Any]], int]:
     table: dict[str, dict[str, Any]] = {}
-    size = 0
+    size = len(MAGIC)  # at the beginning too, so that a file that lost its end is still known
     for name, (dtype, length) in arrays.items():
         kind = np.dtype(dtype).newbyteorder("<")
         n_bytes = length * kind.itemsize
@@ -193,14 +195,16 @@ def _finish(descriptor: int, footer: Mapping[str, Any]) -> None:
 
 
 def _opened(path: Path) -> tuple[dict[str, Any], Array]:
-    data = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+    if path.stat().st_size < len(MAGIC) + _TAIL_BYTES:
+        raise _damaged(path, "its end is missing")
+    data = np.memmap(path, dtype=np.uint8, mode="r")
     tail = data[-_TAIL_BYTES:].tobytes()
-    if len(tail) < _TAIL_BYTES or not tail.endswith(MAGIC):
+    if not tail.endswith(MAGIC):
         raise _damaged(path, "its end is missing")
     length = int.from_bytes(tail[:8], "little")
     body = data[max(len(data) - _TAIL_BYTES - length, 0) : len(data) - _TAIL_BYTES].tobytes()
     if xxh3_64_intdigest(body) != int.from_bytes(tail[8:16], "little"):
-        raise _damaged(path, "its footer differs from what was written")
+        raise _damaged(path, "its footer is not what was written")
     footer: dict[str, Any] = json.loads(body)
     return footer, np.asarray(data)
 
@@ -210,7 +214,7 @@ def _aligned(size: int) -> int:
 
 
 def _damaged(path: Path, how: str) -> StoreError:
-    return StoreError(f"{path} is damaged: {how}; build it again with collabcode index build")
+    return StoreError(f"{path} is damaged: {how}; make it again")
 
 
 def _unwritable(path: Path, error: OSError) -> StoreError:

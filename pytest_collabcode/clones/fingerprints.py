@@ -110,6 +110,23 @@ def window_starts(bounds: Integers, *, width: int, stride: int = 1) -> Integers:
     return np.flatnonzero(inside)
 
 
+def stable_order(fingerprints: Hashes) -> Integers:
+    """Return what a stable argsort would, several times faster: sorting one array of words needs no indirection.
+
+    A word is a fingerprint with its low bits replaced by its position; the few that differ in low bits alone are then
+    put right by a sort that takes next to no time on what is sorted already.
+
+    Example:
+        >>> stable_order(np.array([9, 3, 9, 1], dtype=np.uint64)).tolist()
+        [3, 1, 0, 2]
+    """
+    bits = np.uint64(len(fingerprints).bit_length())
+    words = fingerprints >> bits << bits | np.arange(len(fingerprints), dtype=np.uint64)
+    words.sort()
+    order = (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    return order[np.argsort(fingerprints[order], kind="stable")]
+
+
 def _stripped_lines(data: bytes) -> Iterable[bytes]:
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")

@@ -285,6 +285,8 @@ def _remove_leftovers(folder: Path, manifest: Manifest) -> None:
 def _problem(folder: Path, entry: Entry) -> str:
     try:
         Container(folder / entry.file).verify()
+    except FileNotFoundError:
+        return f"{folder / entry.file} is gone"
     except (StoreError, OSError) as error:
         return str(error)
     return ""

@@ -57,15 +57,14 @@ class OpenPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenPart:
-    """One organization of a part, perhaps under another name."""
+    """One organization of a part."""
 
     part: Part
-    only: str
     name: str
 
     @property
     def organizations(self) -> tuple[str, ...]:
-        """The name it goes by here."""
+        """The one that was chosen."""
         return (self.name,)
 
     def match(self, query: Query) -> Matches:
@@ -74,17 +73,12 @@ class ChosenPart:
         Example:
             >>> documents = [Document(path="x", text="a\\nb\\n", organization=name) for name in ("acme", "zeta")]
             >>> [part] = CloneIndex.build(documents, min_lines=2).parts
-            >>> chosen = ChosenPart(part=part, only="zeta", name="z")
+            >>> chosen = ChosenPart(part=part, name="zeta")
             >>> [run.origin.organization for _, run in chosen.match(Query.of([["a", "b"]])).runs]
-            ['z']
+            ['zeta']
         """
         matches = self.part.match(query)
-        runs = [
-            (text, replace(run, origin=replace(run.origin, organization=self.name)))
-            for text, run in matches.runs
-            if run.origin.organization == self.only
-        ]
-        return replace(matches, runs=runs)
+        return replace(matches, runs=[found for found in matches.runs if found[1].origin.organization == self.name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,20 +128,20 @@ class CloneIndex:
         return CloneIndex(shape=shape, parts=(OpenPart(segment=Segment.build(documents, shape)),))
 
     def chosen(self, name: str) -> CloneIndex:
-        """Return the part that one organization has in this index; the only organization there is goes by any name.
+        """Return what one organization has in this index.
 
         Raises:
-            ConfigurationError: it holds several organizations, and none of that name.
+            ConfigurationError: it holds nothing of that organization.
         Example:
-            >>> index = CloneIndex.build([Document(path="x", text="a", organization="acme")])
-            >>> index.chosen("ours").organizations
-            ('ours',)
+            >>> documents = [Document(path="x", text="a", organization=name) for name in ("acme", "zeta")]
+            >>> CloneIndex.build(documents).chosen("zeta").organizations
+            ('zeta',)
         """
-        names = self.organizations
-        if name not in names and len(names) > 1:
-            raise ConfigurationError(f"organization {name!r} is not in the index; {nearest(name, names)}")
-        only = name if name in names or not names else names[0]
-        parts = tuple(ChosenPart(part=part, only=only, name=name) for part in self.parts)
+        if name not in self.organizations:
+            raise ConfigurationError(
+                f"organization={name!r} is not in the index; {nearest(name, self.organizations)}"
+            )
+        parts = tuple(ChosenPart(part=part, name=name) for part in self.parts)
         return replace(self, parts=parts, sealed=(name,) if self.sealed else ())
 
     @staticmethod
@@ -167,7 +161,7 @@ class CloneIndex:
             if (index.min_lines, index.normalization) != (indexes[0].min_lines, indexes[0].normalization):
                 raise ConfigurationError(
                     f"index of {', '.join(index.organizations)}: made with {index.shape}, asked for is "
-                    f"{indexes[0].shape}; build it again, or ask with its own"
+                    f"{indexes[0].shape}; ask with its own normalization and min_lines, or make it again"
                 )
         return CloneIndex(
             shape=replace(indexes[0].shape, sparse=any(index.shape.sparse for index in indexes)),

@@ -53,6 +53,8 @@ def read_manifest(folder: Path) -> Manifest:
         pytest_collabcode.errors.ConfigurationError: /nonexistent is no index: it has no collabcode-index.json; ...
     """
     path = folder / MANIFEST
+    if folder.is_file():
+        raise ConfigurationError(f"{folder} is a file, not an index; a sealed index can only be asked")
     try:
         table = json.loads(path.read_bytes())
         digest = table.pop("digest")

@@ -1,15 +1,16 @@
 """Matching: from equal windows to maximal runs, each verified line by line on the texts.
 
 A pair of equal windows whose preceding lines are equal too is the middle of a run and is dropped at once, so a run
-costs one pair however long it is. What is left is extended over the line hashes, ordered by where it begins, and
-skipped in constant time if it cannot reach farther than its organization's runs before it. Windows with more than
-MAX_PLACES places are hot: of those the first MAX_PLACES of each organization are looked at.
-Not covered: gaps (near.py), sealed documents (sealed.py).
+costs one pair however long it is. What is left is extended over the line hashes, all pairs together as far as LONG
+lines; what another pair of the same text and organization contains is dropped then. Windows with more than MAX_PLACES
+places are hot: of those the first MAX_PLACES of each organization are looked at.
+Not covered: gaps (near.py), sealed documents (sealing.py).
 Source: maximal matches by left-maximality, as in Gusfield 1997, section 7.12.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,16 +18,19 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pytest_collabcode.clones.fingerprints import BASE, Halves, Hashes, Integers, window_fingerprints
+from pytest_collabcode.clones.fingerprints import BASE, Hashes, Integers, window_fingerprints
 from pytest_collabcode.clones.query import Query
 from pytest_collabcode.clones.runs import Run
 from pytest_collabcode.clones.segment import Segment
 
 MAX_PLACES = 1024  # of one window that are looked at in one organization, planted and natural apart
-FIRST_BLOCK, LARGEST_BLOCK = 16, 1 << 16  # lines compared at once while a run is extended
+LONG = 256  # lines: longer runs are few, and are extended one by one
+FIRST_BLOCK, LARGEST_BLOCK = 16, 1 << 14  # lines compared at once; they touch two checksummed blocks at most
+AT_ONCE = 1 << 18  # pairs, or lines of pairs, in memory
 
 Flags = npt.NDArray[np.bool_]
 Found = tuple[int, Run]  # number of the text, run
+Candidates = Integers  # (6, P): text, group, first line in the query, its place, lines to the end, equal lines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,21 +54,18 @@ def match(segment: Segment, query: Query) -> Matches:
         (0, 1, 3, 4)
     """
     counts = np.zeros(len(query.lines), dtype=np.int64)
-    starts, fingerprints = query.windows(segment.shape.width)
+    starts, wanted, which = query.distinct(segment.shape.width)
     if not len(starts) or not len(segment.fingerprints):
         return Matches(runs=[], counts=counts)
-    wanted, which = np.unique(fingerprints, return_inverse=True)
     low, high = _rows(segment, wanted)
-    hot = high - low > MAX_PLACES
-    counts[starts] = (high - low)[which]
-    is_hot = np.zeros(len(query.lines), dtype=bool)
-    is_hot[starts] = hot[which]
     known = np.flatnonzero((high > low)[which])
-    if not len(known):
-        return Matches(runs=[], counts=counts)
-    begins, places = _left_maximal(segment, query, starts[known], (low, high, which[known]), is_hot)
-    begins, places = _extended_left(segment, query, begins, places, is_hot)
-    return Matches(runs=_verified_runs(segment, query, begins, places), counts=counts)
+    starts, low, high = starts[known], low[which[known]], high[which[known]]
+    counts[starts] = high - low
+    candidates = [_promising(segment, c) for c in _candidates(segment, query, starts, (low, high), counts)]
+    runs, is_sound = _runs(segment, query, _promising(segment, _joined(candidates)))
+    if not is_sound:  # hashes collided, so what seemed contained may be not
+        runs, _ = _runs(segment, query, _joined(list(_candidates(segment, query, starts, (low, high), counts))))
+    return Matches(runs=runs, counts=counts)
 
 
 def _rows(segment: Segment, wanted: Hashes) -> tuple[Integers, Integers]:
@@ -79,33 +80,41 @@ def _rows(segment: Segment, wanted: Hashes) -> tuple[Integers, Integers]:
     return low, high
 
 
-def _left_maximal(
-    segment: Segment, query: Query, starts: Integers, rows: tuple[Integers, Integers, Integers], is_hot: Flags
-) -> tuple[Integers, Integers]:
-    """Return the (start, place) pairs of equal windows that no earlier indexed window continues into."""
-    low, high, which = rows
+def _candidates(
+    segment: Segment, query: Query, starts: Integers, rows: tuple[Integers, Integers], counts: Integers
+) -> Iterator[Candidates]:
+    """Yield all pairs of equal windows that no earlier window continues into, extended on both sides, in batches."""
+    low, high = rows
+    # Of starts with equal windows and surroundings, which have the same places, one is looked at.
+    keys = low.astype(np.uint64) * BASE + _contexts(segment, query, starts)
+    _, chosen, kinds = np.unique(keys, return_index=True, return_inverse=True)
+    by_kind = np.argsort(kinds, kind="stable")
+    n_starts = np.bincount(kinds)
+    behind = np.cumsum(n_starts)
+    for some in _slices(np.minimum(high - low, MAX_PLACES * len(segment.groups))[chosen]):
+        begins = starts[chosen[some]]
+        pair, places = _expanded(segment, query, begins, low[chosen[some]], high[chosen[some]])
+        kept = _is_left_maximal(segment, query, begins[pair], places, counts)
+        order = np.flatnonzero(kept)[np.argsort(pair[kept], kind="stable")]
+        pair, places = pair[order], places[order]
+        sizes = np.bincount(pair, minlength=len(begins))
+        own = starts[by_kind[(behind - n_starts)[some.start] : behind[some.stop - 1]]]
+        kind = np.repeat(np.arange(len(begins)), n_starts[some])  # of each of its own starts
+        for batch in _slices(sizes[kind]):
+            number, row = _ranges((np.cumsum(sizes) - sizes)[kind[batch]], sizes[kind[batch]])
+            if len(row):
+                yield _extended(segment, query, own[batch][number], places[row], counts)
+
+
+def _is_left_maximal(segment: Segment, query: Query, begins: Integers, places: Integers, counts: Integers) -> Flags:
     stride = segment.shape.stride
-    contexts = _contexts(segment, query, starts)
-    keys, chosen, kind = np.unique(which.astype(np.uint64) * BASE + contexts, return_index=True, return_inverse=True)
-    begin = starts[chosen]  # one start for each kind of (window, lines before it)
-    pair, places = _expanded(segment, query, begin, low[which[chosen]], high[which[chosen]])
-    before = begin[pair] - stride
-    continues = before >= query.bounds[query.text_of(begin[pair])]
-    continues &= places - stride >= segment.bounds[np.searchsorted(segment.bounds, places, side="right") - 1]
-    segment.check_lines_at(np.concatenate([places - stride, places - 1]))
-    for offset in range(stride):
-        i = np.flatnonzero(continues)
-        continues[i] = segment.lines[places[i] - stride + offset] == query.halves[before[i] + offset]
+    left, _ = _room(segment, query, begins, places)
+    is_inside = _equal_lines(segment, query, begins - 1, places - 1, np.minimum(left, stride), step=-1) == stride
+    n_before = counts[np.maximum(begins - stride, 0)]
     # A hot window's pairs are not all looked at, so the window behind it cannot rely on them.
-    relied = is_hot[begin[pair]] | ~is_hot[np.maximum(before, 0)]
-    kept = ~(continues & relied)
-    pair, places = pair[kept], places[kept]
-    order = np.argsort(kind, kind="stable")
-    sizes = np.bincount(kind, minlength=len(keys))
-    firsts = np.cumsum(sizes) - sizes
-    repeated = np.repeat(np.arange(len(pair)), sizes[pair])
-    within = np.arange(len(repeated)) - np.repeat(np.cumsum(sizes[pair]) - sizes[pair], sizes[pair])
-    return starts[order[firsts[pair[repeated]] + within]], places[repeated]
+    is_relied = (n_before > 0) & ((n_before <= MAX_PLACES) | (counts[begins] > MAX_PLACES))
+    is_middle: Flags = is_inside & is_relied
+    return ~is_middle
 
 
 def _contexts(segment: Segment, query: Query, starts: Integers) -> Hashes:
@@ -128,20 +137,18 @@ def _contexts(segment: Segment, query: Query, starts: Integers) -> Hashes:
 
 
 def _expanded(
-    segment: Segment, query: Query, begin: Integers, low: Integers, high: Integers
+    segment: Segment, query: Query, begins: Integers, low: Integers, high: Integers
 ) -> tuple[Integers, Integers]:
     """Return (number of the range, place) for all rows of all ranges; of hot ones the first of each group."""
     sizes = high - low
-    cool = np.where(sizes > MAX_PLACES, 0, sizes)
-    number = np.repeat(np.arange(len(low)), cool)
-    rows = np.arange(len(number)) - np.repeat(np.cumsum(cool) - cool, cool) + np.repeat(low, cool)
+    number, rows = _ranges(low, np.where(sizes > MAX_PLACES, 0, sizes))
     segment.check_rows(rows)
     numbers, places = [number], [segment.places[rows].astype(np.int64)]
     for i in np.flatnonzero(sizes > MAX_PLACES).tolist():
         segment.check_rows(np.arange(low[i], high[i]))
         hot = segment.places[low[i] : high[i]].astype(np.int64)
         if segment.shape.sparse:
-            hot = hot[_long_enough(segment, query, int(begin[i]), hot)]
+            hot = hot[_is_long_enough(segment, query, np.full(len(hot), begins[i]), hot)]
         cuts = np.searchsorted(hot, segment.groups)
         few = np.concatenate([hot[a : min(b, a + MAX_PLACES)] for a, b in pairwise(cuts)])
         numbers.append(np.full(len(few), i))
@@ -149,90 +156,108 @@ def _expanded(
     return np.concatenate(numbers), np.concatenate(places)
 
 
-def _long_enough(segment: Segment, query: Query, begin: int, places: Integers) -> Flags:
-    """Whether the run through each place of a short window can reach min_lines lines, by the hashes around it."""
-    shape, text = segment.shape, int(query.text_of(np.array([begin]))[0])
-    more = shape.min_lines - shape.width
-    numbers = np.searchsorted(segment.bounds, places, side="right") - 1
-    first, last = segment.bounds[numbers], segment.bounds[numbers + 1] - 1
-    n_lines = np.full(len(places), shape.width, dtype=np.int64)
-    segment.check_lines_at(np.concatenate([places - more, places + shape.min_lines - 1]))
-    for step in (-1, 1):
-        edge = begin - 1 if step < 0 else begin + shape.width
-        edges = places - 1 if step < 0 else places + shape.width
-        equal = np.ones(len(places), dtype=bool)
-        for offset in range(more):
-            ours, theirs = edge + step * offset, edges + step * offset
-            if not query.bounds[text] <= ours < query.bounds[text + 1]:
-                break
-            equal &= (theirs >= first) & (theirs <= last)
-            equal &= segment.lines[np.clip(theirs, first, last)] == query.halves[ours]
-            n_lines += equal
-    return n_lines >= shape.min_lines
+def _is_long_enough(segment: Segment, query: Query, begins: Integers, places: Integers) -> Flags:
+    """Whether the run through each pair of equal short windows can reach min_lines lines."""
+    width, more = segment.shape.width, segment.shape.min_lines - segment.shape.width
+    left, right = _room(segment, query, begins, places)
+    back = _equal_lines(segment, query, begins - 1, places - 1, np.minimum(left, more), step=-1)
+    ahead = _equal_lines(segment, query, begins + width, places + width, np.minimum(right - width, more))
+    return back + ahead >= more
 
 
-def _extended_left(
-    segment: Segment, query: Query, begins: Integers, places: Integers, is_hot: Flags
-) -> tuple[Integers, Integers]:
-    """Move pairs to the first line of their run: at most a stride away, or behind a hot window anywhere."""
-    halves, stride = query.halves, segment.shape.stride
-    room = np.minimum(
-        begins - query.bounds[query.text_of(begins)],
-        places - segment.bounds[np.searchsorted(segment.bounds, places, side="right") - 1],
+def _extended(segment: Segment, query: Query, begins: Integers, places: Integers, counts: Integers) -> Candidates:
+    """Extend pairs to the first line of their run, and as far as LONG lines behind it."""
+    stride, width = segment.shape.stride, segment.shape.width
+    left, right = _room(segment, query, begins, places)
+    # The first line is less than a stride away, or behind a hot window anywhere.
+    is_after_hot = counts[np.maximum(begins - stride, 0)] > MAX_PLACES
+    back = _equal_lines(
+        segment, query, begins - 1, places - 1, np.where(is_after_hot, left, np.minimum(left, stride - 1)), step=-1
     )
-    back = np.zeros(len(begins), dtype=np.int64)
-    active = room > 0
-    for step in range(1, stride):
-        i = np.flatnonzero(active & (room >= step))
-        equal = segment.lines[places[i] - step] == halves[begins[i] - step]
-        back[i[equal]] = step
-        active = np.zeros(len(begins), dtype=bool)
-        active[i[equal]] = True
-    after_hot = is_hot[np.maximum(begins - stride, 0)] & (room >= stride)
-    for pair in np.flatnonzero(after_hot).tolist():
-        begin, place, limit = int(begins[pair]), int(places[pair]), int(room[pair])
-        segment.check_lines(place - limit, place)
-        ours, theirs = halves[begin - limit : begin][::-1], segment.lines[place - limit : place][::-1]
-        back[pair] = _common(ours, theirs)
-    return begins - back, places - back
-
-
-def _verified_runs(segment: Segment, query: Query, begins: Integers, places: Integers) -> list[Found]:
-    """Return the runs that reach farther than those before them in their text and group."""
-    halves = query.halves
-    texts = query.text_of(begins)
-    numbers = np.searchsorted(segment.bounds, places, side="right") - 1
+    ahead = _equal_lines(segment, query, begins + width, places + width, np.minimum(right, LONG) - width)
+    begins, places = begins - back, places - back
     groups = np.searchsorted(segment.groups, places, side="right") - 1
-    order = np.lexsort((places, begins, groups, texts))
-    columns = (texts, groups, begins, places, numbers, query.bounds[texts + 1], segment.bounds[numbers + 1])
+    return np.stack([query.text_of(begins), groups, begins, places, back + right, back + width + ahead])
+
+
+def _room(segment: Segment, query: Query, begins: Integers, places: Integers) -> tuple[Integers, Integers]:
+    """Return how many lines stand before each pair, and from it on, in its text as well as in its document."""
+    texts, numbers = query.text_of(begins), np.searchsorted(segment.bounds, places, side="right") - 1
+    left = np.minimum(begins - query.bounds[texts], places - segment.bounds[numbers])
+    return left, np.minimum(query.bounds[texts + 1] - begins, segment.bounds[numbers + 1] - places)
+
+
+def _equal_lines(
+    segment: Segment, query: Query, begins: Integers, places: Integers, limits: Integers, *, step: int = 1
+) -> Integers:
+    """Count the equal lines from each pair on, forwards or backwards, up to its limit, in growing blocks."""
+    counts = np.zeros(len(begins), dtype=np.int64)
+    active, size = np.flatnonzero(limits > 0), min(FIRST_BLOCK, int(limits.max(initial=1)))
+    while len(active):
+        going = []
+        for i in np.array_split(active, -(-len(active) * size // AT_ONCE)):
+            ahead = counts[i, None] + np.arange(size)  # (pairs, lines)
+            is_inside = ahead < limits[i, None]
+            ahead = step * np.minimum(ahead, limits[i, None] - 1)
+            theirs = places[i, None] + ahead
+            segment.check_lines_at(theirs[:, [0, -1]].ravel())
+            is_equal = is_inside & (segment.lines[theirs] == query.halves[begins[i, None] + ahead])
+            is_whole = is_equal.all(axis=1)
+            counts[i] += np.where(is_whole, size, is_equal.argmin(axis=1))
+            going.append(i[is_whole])
+        active, size = np.concatenate(going), min(size * 4, LARGEST_BLOCK)
+    return counts
+
+
+def _promising(segment: Segment, candidates: Candidates) -> Candidates:
+    """Drop what is too short, or contained in another of the same text and group, as far as is known."""
+    texts, groups, begins, places, limits, lengths = candidates
+    is_open = (lengths >= LONG) & (lengths < limits)  # its end is not known
+    i = np.flatnonzero(is_open | (lengths >= segment.shape.min_lines))
+    i = i[np.lexsort((places[i], -lengths[i], begins[i], groups[i]))]
+    is_first = np.append(True, (np.diff(texts[i]) != 0) | (np.diff(groups[i]) != 0))[: len(i)]
+    ends = (begins + lengths)[i]
+    ends += np.cumsum(is_first) * (ends.max(initial=0) + 1)  # larger than all of the text and group before
+    is_new = np.append(True, ends[1:] > np.maximum.accumulate(ends)[:-1])[: len(i)]
+    return candidates[:, i[is_new | is_open[i]]]
+
+
+def _runs(segment: Segment, query: Query, candidates: Candidates) -> tuple[list[Found], bool]:
+    """Return the runs that reach farther than those before them, and whether all were equal on the texts."""
+    order = np.lexsort((candidates[3], candidates[2], candidates[1]))
     runs: list[Found] = []
+    is_sound = True
     current, reach, last = (-1, -1), 0, (-1, -1)  # of this text and group: how far; where the last run begins, stands
-    for text, group, begin, place, number, text_end, end in zip(*(c[order].tolist() for c in columns), strict=True):
+    for text, group, begin, place, limit, length in candidates[:, order].T.tolist():
         if (text, group) != current:
             current, reach, last = (text, group), 0, (-1, -1)
-        limit = min(text_end - begin, end - place)
-        if begin + limit <= reach or limit < segment.shape.min_lines:
+        if LONG <= length < limit and begin + limit > reach:
+            segment.check_lines(place, place + limit)
+            if begin < reach and segment.lines[place + reach - begin] != query.halves[reach]:
+                continue  # it ends at the latest where an earlier one did
+            length = int(_equal_lines(segment, query, *(np.array([n]) for n in (begin, place, limit)))[0])
+        if begin + length <= reach or length < segment.shape.min_lines:
             continue
-        segment.check_lines(place, place + limit)
-        if begin < reach and segment.lines[place + reach - begin] != halves[reach]:
-            continue  # it ends at the latest where an earlier one did
-        length = _common(halves[begin : begin + limit], segment.lines[place : place + limit])
-        for run in _verified(segment, query, (begin, begin + length), place, number):
+        verified = list(_verified(segment, query, (begin, begin + length), place))
+        is_sound &= [(run.first, run.stop) for run in verified] == [(begin, begin + length)]
+        for run in verified:
             if run.stop <= reach:
                 continue
-            found = (text, _shifted(run, int(query.bounds[text])))
+            offset = int(query.bounds[text])
+            found = (text, replace(run, first=run.first - offset, stop=run.stop - offset))
             if run.first == last[0]:
                 runs[last[1]] = found  # it begins where the last one does and reaches farther
             else:
                 runs.append(found)
             if run.first == begin:  # else hashes collided, and what begins between may still reach farther
                 reach, last = run.stop, (begin, len(runs) - 1 if run.first != last[0] else last[1])
-    return runs
+    return runs, is_sound
 
 
-def _verified(segment: Segment, query: Query, span: tuple[int, int], place: int, number: int) -> Iterator[Run]:
+def _verified(segment: Segment, query: Query, span: tuple[int, int], place: int) -> Iterator[Run]:
     """Yield the stretches of a candidate whose lines are equal as texts: all of it, but for colliding hashes."""
     begin, stop = span
+    number = int(np.searchsorted(segment.bounds, place, side="right")) - 1
     numbers, lines = segment.documents.lines(number)
     shift = place - int(segment.bounds[number]) - begin
     origin = segment.documents.origin(number)
@@ -249,23 +274,26 @@ def _verified(segment: Segment, query: Query, span: tuple[int, int], place: int,
                 origin=origin,
                 first_line=own[0],
                 last_line=own[-1],
-                n_header=sum(n <= origin.header_lines for n in own),
+                n_header=bisect_right(own, origin.header_lines),
             )
         first = last + 1
 
 
-def _shifted(run: Run, offset: int) -> Run:
-    return replace(run, first=run.first - offset, stop=run.stop - offset)
+def _slices(sizes: Integers) -> Iterator[slice]:
+    """Cut a sequence into slices whose sizes sum to AT_ONCE at most, or that have one element."""
+    ends = np.append(0, np.cumsum(sizes))
+    first = 0
+    while first < len(sizes):
+        stop = max(int(np.searchsorted(ends, ends[first] + AT_ONCE, side="right")) - 1, first + 1)
+        yield slice(first, stop)
+        first = stop
 
 
-def _common(ours: Halves, theirs: Halves) -> int:
-    """Count the equal elements at the beginning of two arrays of one length, in growing blocks."""
-    done, size = 0, FIRST_BLOCK
-    while done < len(ours):
-        differs = ours[done : done + size] != theirs[done : done + size]
-        place = int(differs.argmax())
-        if differs[place]:
-            return done + place
-        done += len(differs)
-        size = min(size * 4, LARGEST_BLOCK)
-    return done
+def _ranges(firsts: Integers, sizes: Integers) -> tuple[Integers, Integers]:
+    """Return (number of the range, element) for all elements of ranges."""
+    number = np.repeat(np.arange(len(firsts)), sizes)
+    return number, np.arange(len(number)) + np.repeat(firsts - np.cumsum(sizes) + sizes, sizes)
+
+
+def _joined(candidates: list[Candidates]) -> Candidates:
+    return np.concatenate([np.empty((6, 0), dtype=np.int64), *candidates], axis=1)

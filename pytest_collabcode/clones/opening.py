@@ -32,7 +32,9 @@ def open_any(path: Path, *, key_file: Path | None = None) -> CloneIndex:
     """
     if is_sealed(path):
         if key_file is None:
-            raise ConfigurationError(f"{path} is sealed; name the file with its key")
+            raise ConfigurationError(
+                f"{path} is sealed; name its key: --key-file=ORGANIZATION=FILE, or key_file in the consortium file"
+            )
         part = open_sealed(path, read_key(key_file))
         digest = Container(path).digest[:8]
         return CloneIndex(shape=part.shape, parts=(part,), sealed=part.organizations, digests=(digest,))
@@ -58,7 +60,6 @@ def is_sealed(path: Path) -> bool:
     """
     try:
         with path.open("rb") as stream:
-            stream.seek(-len(MAGIC), 2)
-            return stream.read() == MAGIC
+            return stream.read(len(MAGIC)) == MAGIC
     except OSError:
         return False

@@ -21,6 +21,7 @@ from pytest_collabcode.clones.fingerprints import (
     Hashes,
     Integers,
     low_halves,
+    stable_order,
     text_hashes,
     window_fingerprints,
     window_starts,
@@ -187,21 +188,8 @@ def sorted_windows(hashes: Hashes, bounds: Integers, shape: Shape) -> tuple[Hash
     """
     starts = window_starts(bounds, width=shape.width, stride=shape.stride)
     fingerprints = window_fingerprints(hashes, shape.width)[starts]
-    order = _stable_order(fingerprints)
+    order = stable_order(fingerprints)
     return fingerprints[order], starts[order].astype(np.uint32)
-
-
-def _stable_order(fingerprints: Hashes) -> Integers:
-    """Return what a stable argsort would, several times faster: sorting one array of words needs no indirection.
-
-    A word is a fingerprint with its low bits replaced by its position; the few that differ in low bits alone are then
-    put right by a sort that takes next to no time on what is sorted already.
-    """
-    bits = np.uint64(len(fingerprints).bit_length())
-    words = fingerprints >> bits << bits | np.arange(len(fingerprints), dtype=np.uint64)
-    words.sort()
-    order = (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
-    return order[np.argsort(fingerprints[order], kind="stable")]
 
 
 def group_bounds(owners: Sequence[tuple[str, bool]], bounds: Integers) -> Integers:

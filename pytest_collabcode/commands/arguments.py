@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 CORPUS = "folder, file, index or sealed index; also dir:DIR, wheel:NAME==VERSION, jsonl:FILE (repeatable)"
+CODE = "folder of text files, or a file; also dir:DIR (Python only), wheel:NAME==VERSION, jsonl:FILE (repeatable)"
 NORMALIZATION = "verbatim (default), code-only, simian-py, simian-text or type-2"
 
 
@@ -21,8 +22,11 @@ def add_clones(commands: Any) -> argparse.ArgumentParser:
         >>> parser.parse_args(["clones", "--generated=x.py", "--corpus=acme=code"]).corpus
         ['acme=code']
     """
-    clones: argparse.ArgumentParser = commands.add_parser("clones", help="say whose code stands in one file")
-    clones.add_argument("--generated", required=True, metavar="FILE", help="the text, or - for standard input")
+    clones: argparse.ArgumentParser = commands.add_parser(
+        "clones", help="say whose code stands in a file", allow_abbrev=False
+    )
+    clones.add_argument("files", nargs="*", metavar="FILE", help="texts, as --generated")
+    clones.add_argument("--generated", action="append", default=[], metavar="FILE", help="a text, - for stdin")
     clones.add_argument("--corpus", required=True, action="append", metavar="ORGANIZATION=PATH", help=CORPUS)
     clones.add_argument("--key-file", action="append", default=[], metavar="ORGANIZATION=FILE")
     clones.add_argument("--normalization", metavar="NAME", help=NORMALIZATION)
@@ -51,7 +55,7 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     build.add_argument("--sparse", action="store_true", help="a quarter of the windows: for 100 GB and more")
     add = _action(actions, "add", "add to an index; what stands in it already is passed over")
     for parser in (build, add):
-        parser.add_argument("--corpus", required=True, action="append", metavar="ORGANIZATION=PATH", help=CORPUS)
+        parser.add_argument("--corpus", required=True, action="append", metavar="ORGANIZATION=PATH", help=CODE)
         parser.add_argument("--engine", default="local", metavar="NAME", help="local, pool, duckdb or ray")
         parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of pool, duckdb and ray")
         parser.add_argument("--downloads", metavar="DIR", default=".collabcode/downloads", help="of wheel: sources")
@@ -63,12 +67,12 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     seal.add_argument("--out", required=True, metavar="FILE")
     resolve = _action(actions, "resolve", "say which lines a fingerprint of a sealed index stands for")
     resolve.add_argument("fingerprint", nargs="+")
-    for parser in (seal, resolve):
-        parser.add_argument("--key-file", required=True, metavar="FILE", help="of the owner; seal makes it if needed")
+    seal.add_argument("--key-file", required=True, metavar="FILE", help="made if it is not there")
+    resolve.add_argument("--key-file", required=True, metavar="FILE", help="that the index was sealed with")
     return index
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text)
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, allow_abbrev=False)
     parser.add_argument("--index", required=True, metavar="DIR")
     return parser

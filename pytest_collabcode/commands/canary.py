@@ -20,7 +20,7 @@ from pytest_collabcode.corpus.ledger import plant_files, read_ledger
 from pytest_collabcode.errors import CheckpointError, ConfigurationError
 from pytest_collabcode.generation.engine import TorchBackend
 from pytest_collabcode.intervals import interval_of
-from pytest_collabcode.memorization.canaries import MAX_TOKENS, canary_exposure, exposure, scored_texts
+from pytest_collabcode.memorization.canaries import MAX_TOKENS, canary_exposure, chance_bits, exposure, scored_texts
 from pytest_collabcode.models.load import check_weights, load
 from pytest_collabcode.records import Backend
 from pytest_collabcode.settings import model_option
@@ -97,7 +97,7 @@ make one with: collabcode canary plant
             )
     yield (
         f"exposure = log2({candidates + 1} / rank), by likelihood among {candidates} secrets drawn alike; "
-        "a model that never saw them: 1.4 bits on average, k bits or more in one of 2^k cases"
+        f"a model that never saw them: {chance_bits(candidates):.1f} bits on average, k or more in one of 2^k cases"
     )
 
 

@@ -1,4 +1,4 @@
-"""`collabcode clones`: one text, one question: whose code stands in it?
+"""`collabcode clones`: one question of one text, or of several: whose code stands in it?
 
 Not covered: models and their prompts; for those run the suites.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
         generated: path of the text, or "-" for standard input.
         prompt_lines: lines at its beginning that were given, not generated: they are removed before matching.
     Raises:
-        ConfigurationError: the file cannot be read, or prompt_lines is negative.
+        ConfigurationError: the file cannot be read, or prompt_lines is negative or leaves nothing of it.
     Example:
         >>> ask(CloneIndex.build([]), "/nowhere.py")
         Traceback (most recent call last):
@@ -120,6 +120,10 @@ def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
     except OSError as error:
         raise ConfigurationError(f"--generated={generated} cannot be read: {error.strerror}") from error
     numbers, lines = significant(decode(data), index.normalization)
+    if numbers and prompt_lines >= numbers[-1]:
+        raise ConfigurationError(
+            f"--prompt-lines={prompt_lines} leaves nothing of {generated}, whose last line with code is {numbers[-1]}"
+        )
     skipped = sum(number <= prompt_lines for number in numbers)
     numbers, lines = numbers[skipped:], lines[skipped:]
     return Answer(
@@ -132,18 +136,22 @@ def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
     )
 
 
-def report(answer: Answer, *, as_json: bool) -> Iterator[str]:
-    """Yield what the command prints.
+def report(answers: Sequence[Answer], *, as_json: bool) -> Iterator[str]:
+    """Yield what the command prints: JSON of one text is an object, of several a list.
 
     Example:
         >>> from pytest_collabcode.records import Document
         >>> index = CloneIndex.build([Document(path="x.py", text="a\\n", organization="acme")])
-        >>> list(report(ask(index, "/dev/null"), as_json=False))
+        >>> list(report([ask(index, "/dev/null")], as_json=False))
         ['acme: 0 of 0 significant lines (0), 0 clones']
     """
     if as_json:
-        yield json.dumps(answer.plain(), indent=1)
-    else:
+        plain = [answer.plain() for answer in answers]
+        yield json.dumps(plain[0] if len(plain) == 1 else plain, indent=1)
+        return
+    for answer in answers:
+        if len(answers) > 1:
+            yield f"{answer.generated}:"
         yield from answer.text()
 
 
@@ -166,5 +174,5 @@ def _place(run: Run) -> str:
     if run.n_header:
         about.append(f"{run.n_header} lines of licence header")
     if run.copies > 1:
-        about.append(f"{run.copies} places")
+        about.append(f"{run.copies} places in all that was asked")
     return run.origin.path + lines + (f" ({', '.join(about)})" if about else "")

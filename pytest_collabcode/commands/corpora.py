@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pytest_collabcode.clones.files import read_texts
 from pytest_collabcode.clones.index import CloneIndex
-from pytest_collabcode.clones.opening import is_index, open_any
+from pytest_collabcode.clones.opening import is_index, is_sealed, open_any
 from pytest_collabcode.clones.segment import Shape
-from pytest_collabcode.corpus.consortium import parse_source
+from pytest_collabcode.corpus.consortium import WORDS_OF_THRESHOLDS, parse_source
 from pytest_collabcode.corpus.reading import SourceFile
 from pytest_collabcode.corpus.sources import default_prefix, read_source
 from pytest_collabcode.errors import ConfigurationError
@@ -26,6 +26,7 @@ from pytest_collabcode.lines import split_licence_header
 from pytest_collabcode.records import Document
 
 SCHEMES = ("dir:", "wheel:", "jsonl:")
+JSON_LINES = (".jsonl", ".jsonl.gz")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ def named_corpus(text: str) -> NamedCorpus:
     organization, separator, target = text.partition("=")
     if not separator or "/" in organization or ":" in organization:
         organization, target = "", text
+    if organization in WORDS_OF_THRESHOLDS:
+        raise ConfigurationError(f"--corpus={text!r}: {organization!r} is a word of thresholds; choose another name")
     if not target:
         raise ConfigurationError(f"--corpus={text!r} names no folder or index; write --corpus=ORGANIZATION=PATH")
     return NamedCorpus(organization=organization, target=target)
@@ -95,6 +98,9 @@ def open_corpora(
     """
     indexes: list[CloneIndex] = []
     documents: list[Document] = []
+    unused = set(keys) - {c.organization for c in corpora if is_sealed(Path(c.target))}
+    if unused:
+        raise ConfigurationError(f"--key-file={min(unused)}=...: no sealed index is named for {min(unused)!r}")
     for corpus in corpora:
         index = _opened(corpus, keys)
         if index is None:
@@ -119,6 +125,12 @@ def read_documents(corpus: NamedCorpus, *, downloads: Path) -> Iterator[Document
     if not corpus.organization:
         raise ConfigurationError(
             f"--corpus={corpus.target!r} names no organization; write --corpus=ORGANIZATION={corpus.target}"
+        )
+    if is_index(Path(corpus.target)):
+        raise ConfigurationError(f"--corpus={corpus.organization}={corpus.target} is an index; name the code itself")
+    if corpus.target.endswith(JSON_LINES) and not corpus.target.startswith(SCHEMES):
+        raise ConfigurationError(
+            f"--corpus={corpus.organization}={corpus.target}: write {corpus.organization}=jsonl:{corpus.target}"
         )
     if not corpus.target.startswith(SCHEMES):
         yield from read_texts(Path(corpus.target), corpus.organization)

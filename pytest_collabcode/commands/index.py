@@ -6,6 +6,7 @@ Not covered: asking it (clones.py and the suites), sealing it (seal.py).
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from pytest_collabcode.clones.normalize import significant
 from pytest_collabcode.clones.runs import Run, by_organization, maximal
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.commands.corpora import NamedCorpus, read_documents
-from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.errors import CollabcodeError, MeasurementError
 from pytest_collabcode.records import Document
 
 ASKED_AT_ONCE = 256  # documents
@@ -51,7 +52,12 @@ def build(
         '1 document added'
     """
     create_index(folder, shape)
-    yield from add(folder, corpora, engine=engine, workers=workers, downloads=downloads)
+    try:
+        yield from add(folder, corpora, engine=engine, workers=workers, downloads=downloads)
+    except CollabcodeError:
+        if not read_manifest(folder).segments:  # nothing was indexed: leave no empty index in the way
+            shutil.rmtree(folder)
+        raise
 
 
 def add(folder: Path, corpora: Sequence[NamedCorpus], *, engine: str, workers: int, downloads: Path) -> Iterator[str]:
@@ -93,8 +99,8 @@ def info(folder: Path, *, as_json: bool = False) -> Iterator[str]:
         return
     yield f"{folder}: {manifest.shape}; organizations: {', '.join(index.organizations) or 'none'}"
     yield (
-        f"{totals['documents']:,} documents, {totals['lines']:,} significant lines, {totals['windows']:,} windows, "
-        f"{texts / 1e6:,.1f} MB of text in {size / 1e6:,.1f} MB, {len(manifest.segments)} segments"
+        f"documents {totals['documents']:,}, significant lines {totals['lines']:,}, windows {totals['windows']:,}, "
+        f"segments {len(manifest.segments)}; {texts / 1e3:,.0f} kB of text in {size / 1e3:,.0f} kB"
     )
 
 
@@ -112,7 +118,7 @@ def verify(folder: Path, *, rebuild: bool = False) -> Iterator[str]:
     """
     problems = verify_index(folder, rebuild=rebuild)
     if problems:
-        hint = "" if rebuild else "; --rebuild makes it anew from the texts it holds"
+        hint = "" if rebuild else " (--rebuild does, if the texts it holds are sound)"
         raise MeasurementError("\n".join(f"{problem}{hint}" for problem in problems))
     yield f"{folder} is whole"
 
@@ -137,6 +143,8 @@ def compare(folder: Path) -> Iterator[str]:
         acme and zeta: 1 fragment, 2 significant lines
     """
     index = open_index(folder)
+    if len(index.organizations) < 2:
+        yield f"{folder} holds {len(index.organizations)} organization, so there is nothing to compare"
     fragments: Counter[tuple[str, str]] = Counter()
     n_lines: Counter[tuple[str, str]] = Counter()
     for batch in _batches(documents_of(folder)):

@@ -12,7 +12,7 @@ from pytest_collabcode.clones.folder import documents_of
 from pytest_collabcode.clones.keys import make_key, read_key
 from pytest_collabcode.clones.manifest import read_manifest
 from pytest_collabcode.clones.sealing import resolve, seal
-from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.errors import CollabcodeError, MeasurementError
 
 
 def seal_index(folder: Path, key_file: Path, target: Path) -> Iterator[str]:
@@ -36,14 +36,19 @@ def seal_index(folder: Path, key_file: Path, target: Path) -> Iterator[str]:
     shape = read_manifest(folder).shape
     made = not key_file.exists()
     key = make_key(key_file) if made else read_key(key_file)
-    n_documents, n_windows = seal(documents_of(folder), target, key, shape=shape)
-    yield f"{target}: {n_documents:,} documents, {n_windows:,} windows of {shape.min_lines} lines, sealed"
+    try:
+        n_documents, n_windows = seal(documents_of(folder), target, key, shape=shape)
+    except CollabcodeError:
+        if made:
+            key_file.unlink()
+        raise
+    yield f"{target}: documents {n_documents:,}, distinct windows of {shape.min_lines} lines {n_windows:,}, sealed"
     if made:
         yield f"{key_file}: a new key; give it to the auditing partner alone, by another way than the file"
 
 
 def resolve_fingerprints(folder: Path, key_file: Path, fingerprints: Sequence[str]) -> Iterator[str]:
-    """Say which lines the fingerprints of a report stand for.
+    """Say where the clones of a report begin: the lines of the first window; the length stands in the report.
 
     Args:
         folder: of the index that was sealed.
@@ -63,7 +68,7 @@ def resolve_fingerprints(folder: Path, key_file: Path, fingerprints: Sequence[st
     found = resolve(documents_of(folder), read_key(key_file), fingerprints, shape=shape)
     for fingerprint, places in found.items():
         for name, fragment in places:
-            yield f"{fingerprint} = {name} = {fragment}"
+            yield f"{fingerprint} = {name}, begins at {fragment}"
     unknown = [fingerprint for fingerprint, places in found.items() if not places]
     if unknown:
         raise MeasurementError(

@@ -14,7 +14,7 @@ from pytest_collabcode.corpus.tables import Table, read_toml
 from pytest_collabcode.errors import ConfigurationError, nearest
 
 _ORGANIZATION_NAME = re.compile(r"[a-z0-9_-]+")
-_WORDS_OF_THRESHOLDS = ("any", "own", "other")  # source organizations that no organization is
+WORDS_OF_THRESHOLDS = ("any", "own", "other")  # source organizations that no organization is
 _REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _KINDS = ("wheel", "dir", "jsonl")
 _TOP_KEYS = (
@@ -157,10 +157,8 @@ def parse_source(text: str, *, folder: Path, where: str = "source") -> Source:
 def _refuse_name(name: str, where: str) -> None:
     if not _ORGANIZATION_NAME.fullmatch(name):
         raise ConfigurationError(f"{where}: organization={name!r} may only use a-z, 0-9, _ and -")
-    if name in _WORDS_OF_THRESHOLDS:
-        raise ConfigurationError(
-            f"{where}: organization={name!r} is a word of thresholds; choose another name"
-        )
+    if name in WORDS_OF_THRESHOLDS:
+        raise ConfigurationError(f"{where}: organization={name!r} is a word of thresholds; choose another name")
 
 
 def _organization(root: Table, name: str, folder: Path) -> OrganizationSpec:

@@ -9,6 +9,8 @@ Not covered: metrics whose interval leaves no room for a bound that can fail; th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
 
 from pytest_collabcode.gate.catalogue import metric
 from pytest_collabcode.intervals import interval_of
@@ -41,12 +43,32 @@ def propose(measurements: Sequence[Measurement], *, subject: str, consortium: st
     return "\n\n".join(blocks) + "\n"
 
 
+def write_new(path: Path, text: str) -> Path:
+    """Write a proposal beside what is there, which may be somebody's own by now.
+
+    Args:
+        path: wanted; another number is put before its ending while there is a file of other text.
+        text: of the proposal.
+    Returns:
+        The path that holds the text.
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> path = Path(mkdtemp()) / "a.toml"
+        >>> [write_new(path, text).name for text in ("x", "x", "y")]
+        ['a.toml', 'a.toml', 'a.2.toml']
+    """
+    for number in count(1):
+        chosen = path if number == 1 else path.with_suffix(f".{number}{path.suffix}")
+        if not chosen.exists():
+            chosen.write_text(text, encoding="utf-8")
+        if chosen.read_text(encoding="utf-8") == text:
+            break
+    return chosen
+
+
 def _coarse(measurement: Measurement) -> bool:
-    return measurement.stratum in ("", "natural", "planted") and measurement.source_organization in (
-        "",
-        "any",
-        "other",
-    )
+    coarse = ("", "natural", "planted")
+    return measurement.stratum in coarse and measurement.source_organization in ("", "any", "other")
 
 
 def _block(measurement: Measurement, subject: str) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -101,7 +101,8 @@ def load_thresholds(path: Path) -> Thresholds:
         if key not in _TOP_KEYS:
             raise ConfigurationError(f"{path}: key {key!r} is unknown; {nearest(key, _TOP_KEYS)}")
     if table.get("schema") != 1:
-        raise ConfigurationError(f"{path}: schema={table.get('schema')!r}; this version reads schema = 1")
+        found = f"schema={table['schema']!r}; this version reads" if "schema" in table else "begin it with the line"
+        raise ConfigurationError(f"{path}: {found} schema = 1")
     lines = [n for n, line in enumerate(text.split("\n"), 1) if re.match(r"\s*\[\[\s*threshold\s*\]\]", line)]
     entries = table.get("threshold", [])
     if not isinstance(entries, list) or len(entries) != len(lines):
@@ -219,6 +220,30 @@ metric = "perplexity_gain_over_unigram" with at_least
             )
         if known.counted:
             _refuse_few_prompts(threshold, where, prompts(threshold.metric))
+
+
+def check_organizations(thresholds: Sequence[Threshold], names: Sequence[str]) -> None:
+    """Refuse thresholds that name an organization which is not there.
+
+    Args:
+        thresholds: of the file.
+        names: of all organizations of the consortium.
+    Raises:
+        ConfigurationError: a typo; the nearest name is shown.
+    Example:
+        >>> check_organizations([Threshold(id="a", metric="perplexity", prompt_organization="met")], ["meta"])
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: : threshold 'a': prompt_organization='met' is nobody; did you ...
+    """
+    for threshold in thresholds:
+        for key, words in (("prompt_organization", ("",)), ("source_organization", ("", "any", "own", "other"))):
+            pattern = getattr(threshold, key)
+            known = metric(threshold.metric) is not None  # of metrics of one's own nothing is known
+            if known and pattern not in words and not any(fnmatchcase(name, pattern) for name in names):
+                raise ConfigurationError(
+                    f"{threshold.source}: threshold {threshold.id!r}: {key}={pattern!r} is nobody; "
+                    f"{nearest(pattern, [*names, *words[1:]])}"
+                )
 
 
 def _refuse_few_prompts(threshold: Threshold, where: str, prompts: Mapping[str, int]) -> None:

@@ -75,7 +75,8 @@ def _read(path: Path) -> list[tuple[str, dict[str, Any]]]:
         if key not in _TOP_KEYS:
             raise ConfigurationError(f"{path}: key {key!r} is unknown; {nearest(key, _TOP_KEYS)}")
     if table.get("schema") != 1:
-        raise ConfigurationError(f"{path}: schema={table.get('schema')!r}; this version reads schema = 1")
+        found = f"schema={table['schema']!r}; this version reads" if "schema" in table else "begin it with the line"
+        raise ConfigurationError(f"{path}: {found} schema = 1")
     entries = table.get("allow", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ConfigurationError(f"{path}: write each entry as a table of its own that begins with [[allow]]")

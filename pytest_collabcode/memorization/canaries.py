@@ -168,7 +168,18 @@ def canary_exposure(exposures: Sequence[Exposure], *, subject: str, signature: S
     ]
 
 
+def chance_bits(n_candidates: int) -> float:
+    """Return the mean exposure of a canary under a model that never saw it: all ranks are alike.
+
+    Example:
+        >>> round(chance_bits(511), 2), round(chance_bits(31), 2)
+        (1.43, 1.32)
+    """
+    ranks = np.arange(1, n_candidates + 2)
+    return float(np.log2((n_candidates + 1) / ranks).mean())
+
+
 def _replicates(exposures: Sequence[Exposure]) -> tuple[float, ...]:
-    total = sum(e.bits for e in exposures)
+    total, most = sum(e.bits for e in exposures), math.log2(exposures[0].n_candidates + 1)
     draws = np.random.default_rng(BOOTSTRAP_SEED).gamma(len(exposures), size=N_REPLICATES)
-    return tuple(float(x) for x in np.sort(total / draws))
+    return tuple(float(x) for x in np.sort(np.minimum(total / draws, most)))  # more cannot be measured

@@ -100,8 +100,8 @@ def rule_of(clone: Clone, *, near: bool = False) -> str:
         ...     licence="MPL-2.0"))
         'copyleft-clone'
     """
-    fits = (clone.planted, clone.header, is_copyleft(clone.licence), clone.crosses, near, True)
-    return _IDS[fits.index(True)]
+    fits = (clone.planted, clone.header, is_copyleft(clone.licence), clone.crosses, False, True)
+    return "near-clone" if near else _IDS[fits.index(True)]
 
 
 def _is_near(measurement: Measurement) -> bool:

@@ -1,4 +1,4 @@
-"""Python text of any size, made of installed code by tiling with mutations, and texts that hold known clones of it."""
+"""Python text of any size, installed code tiled with mutations, and texts that hold known clones of it."""
 
 import random
 from importlib.util import find_spec

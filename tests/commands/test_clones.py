@@ -118,6 +118,17 @@ def test_standard_input_is_a_text_too(corpora):
     assert run.returncode == 1 and b"acme: 8 of 8" in run.stdout
 
 
+def test_a_hook_names_several_texts(corpora, capsys):
+    for name, lines in (("good.py", ["a = 1"]), ("bad.py", CODE[:8])):
+        (corpora / name).write_text("\n".join(lines))
+    names = [str(corpora / name) for name in ("bad.py", "good.py")]
+    assert main(["clones", f"--corpus=acme={corpora / 'acme'}", "--fail", *names]) == 1
+    out = capsys.readouterr().out
+    assert out.index("bad.py:") < out.index("acme: 8 of 8") < out.index("good.py:") < out.index("acme: 0 of 1")
+    assert main(["clones", f"--corpus=acme={corpora / 'acme'}", "--json", *names]) == 0
+    assert [found["any"]["covered"] for found in json.loads(capsys.readouterr().out)] == [8, 0]
+
+
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\xff\xfe\x00", b"\n" * 1000, b"\0" * 100])
 def test_any_bytes_are_a_text(ask, data):
     code, found, _ = ask("", "--json", data=data)
@@ -133,6 +144,10 @@ def test_any_bytes_are_a_text(ask, data):
         (["--normalization=verbatm"], "did you mean 'verbatim'?"),
         (["--min-lines=0"], "min_lines=0 is below 1"),
         (["--prompt-lines=-1"], "--prompt-lines=-1 is negative"),
+        (["--prompt-lines=9"], "--prompt-lines=9 leaves nothing of"),
+        (["--corpus=any=."], "'any' is a word of thresholds"),
+        (["--corpus=acme=x.jsonl"], "write acme=jsonl:x.jsonl"),
+        (["--corpus=acme=.", "--key-file=amce=k"], "no sealed index is named for 'amce'"),
         (["--generated=/nowhere.py"], "--generated=/nowhere.py cannot be read"),
         (["--key-file=acme.key"], "write --key-file=ORGANIZATION=FILE"),
         (["--corpus=acme=wheel:nothing"], "wheel:nothing"),

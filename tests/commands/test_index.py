@@ -51,7 +51,40 @@ def test_an_index_grows_and_says_what_it_holds(index, run, tmp_path):
 def test_engines_build_the_same_index(tmp_path, run, engine):
     corpus = write(tmp_path / "acme", CODE)
     built = run("index", "build", f"--index={tmp_path / 'i'}", f"--corpus=acme={corpus}", f"--engine={engine}")
-    assert built[0] == 0 and "40 significant lines, 35 windows" in built[1]
+    assert built[0] == 0 and "significant lines 40, windows 35" in built[1]
+
+
+def test_a_failed_build_leaves_nothing_in_the_way(tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    target, corpus = tmp_path / "i", write(tmp_path / "acme", CODE)
+    assert run("index", "build", f"--index={target}", f"--corpus=acme={tmp_path / 'empty'}")[0] == 4
+    assert not target.exists()
+    assert run("index", "build", f"--index={target}", f"--corpus=acme={corpus}")[0] == 0
+    assert "nothing to compare" in run("index", "compare", f"--index={target}")[1]
+
+
+def test_an_index_answers_for_its_own_organizations_only(index, run, tmp_path):
+    (tmp_path / "g.py").write_text("\n".join(CODE[:8]))
+    code, _, err = run("clones", f"--generated={tmp_path / 'g.py'}", f"--corpus=beta={index}")
+    assert code == 4 and "organization='beta' is not in the index; valid: acme" in err
+
+
+def test_two_organizations_are_not_sealed_together(index, run, tmp_path):
+    run("index", "add", f"--index={index}", f"--corpus=zeta={write(tmp_path / 'zeta', CODE[::-1])}")
+    key = tmp_path / "both.key"
+    code, _, err = run("index", "seal", f"--index={index}", f"--key-file={key}", f"--out={tmp_path / 'both'}")
+    assert code == 4 and "belong to acme and zeta" in err and not key.exists()
+
+
+def test_a_sealed_file_that_lost_its_end_is_damaged_and_no_text(index, run, tmp_path):
+    key, sealed = tmp_path / "k", tmp_path / "acme.sealed"
+    run("index", "seal", f"--index={index}", f"--key-file={key}", f"--out={sealed}")
+    sealed.write_bytes(sealed.read_bytes()[:-9])
+    ask = [f"--generated={__file__}", f"--corpus=acme={sealed}", f"--key-file=acme={key}"]
+    code, _, err = run("clones", *ask)
+    assert code == 1 and "is damaged: its end is missing" in err
+    code, _, err = run("index", "info", f"--index={sealed}")
+    assert code == 4 and "is a file, not an index" in err
 
 
 def test_damage_is_exit_1_and_mended_on_request(index, run):
@@ -60,7 +93,7 @@ def test_damage_is_exit_1_and_mended_on_request(index, run):
     data[3] ^= 4
     segment.write_bytes(data)
     code, _, err = run("index", "verify", f"--index={index}")
-    assert code == 1 and "is damaged: fingerprints differs" in err and "--rebuild" in err
+    assert code == 1 and "is damaged: fingerprints, block 0" in err and "--rebuild" in err
     assert run("index", "verify", f"--index={index}", "--rebuild")[0] == 0
     assert run("index", "verify", f"--index={index}")[0] == 0
 
@@ -68,7 +101,7 @@ def test_damage_is_exit_1_and_mended_on_request(index, run):
 def test_a_partner_asks_a_sealed_index_and_only_the_owner_resolves(index, run, tmp_path):
     key, sealed = tmp_path / "acme.key", tmp_path / "acme.sealed"
     code, out, _ = run("index", "seal", f"--index={index}", f"--key-file={key}", f"--out={sealed}")
-    assert code == 0 and "1 documents, 35 windows of 6 lines, sealed" in out and "a new key" in out
+    assert code == 0 and "distinct windows of 6 lines 35, sealed" in out and "a new key" in out
     assert oct(key.stat().st_mode)[-3:] == "600"
     generated = tmp_path / "g.py"
     generated.write_text("\n".join(["def f():", *CODE[10:20]]))
@@ -82,7 +115,7 @@ def test_a_partner_asks_a_sealed_index_and_only_the_owner_resolves(index, run, t
     [source] = acme["sources"]
     assert source["path"] == "sealed:0" and source["first_line"] == 0
     code, out, _ = run("index", "resolve", f"--index={index}", f"--key-file={key}", source["fingerprint"])
-    assert code == 0 and out.strip() == f"{source['fingerprint']} = sealed:0 = acme:code.py:11-16"
+    assert code == 0 and out.strip() == f"{source['fingerprint']} = sealed:0, begins at acme:code.py:11-16"
     code, _, err = run("index", "resolve", f"--index={index}", f"--key-file={key}", "0" * 32)
     assert code == 1 and "stands nowhere" in err
     other = tmp_path / "other.key"

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_collabcode.errors import ConfigurationError
-from pytest_collabcode.gate.thresholds import applies, check_subject, load_thresholds
+from pytest_collabcode.gate.thresholds import applies, check_organizations, check_subject, load_thresholds
 from pytest_collabcode.records import Measurement, Threshold
 
 HEAD = 'schema = 1\n[[threshold]]\nid = "a"\nmetric = "pass@1"\n'
@@ -92,3 +92,22 @@ def test_a_ceiling_alone_is_refused():
 def test_too_few_prompts_for_a_ceiling_are_refused_before_anything_runs():
     with pytest.raises(ConfigurationError, match=r"at_most=0\.05 needs 59 prompts of meta, there are 58"):
         check_subject((CEILING, FLOOR), "s", lambda metric: {"meta": 58, "google": 100})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"prompt_organization": "met"}, "prompt_organization='met' is nobody; did you mean 'meta'"),
+        ({"source_organization": "all"}, "source_organization='all' is nobody"),
+    ],
+)
+def test_an_organization_that_is_not_there_is_refused(fields, message):
+    with pytest.raises(ConfigurationError, match=message):
+        check_organizations([Threshold(id="a", metric="memorization_ratio", **fields)], ["meta", "google"])
+
+
+def test_organizations_that_are_there_and_words_of_the_matrix_are_fine():
+    names = [{"prompt_organization": n} for n in ("meta", "m*", "", "*")]
+    names += [{"source_organization": n} for n in ("google", "any", "own", "other", "*")]
+    check_organizations([Threshold(id="a", metric="memorization_ratio", **f) for f in names], ["meta", "google"])
+    check_organizations([Threshold(id="a", metric="acme.own", prompt_organization="x")], ["meta"])

@@ -118,7 +118,7 @@ GOOD = toml_text(CODE)
             "allow.toml:2: 5 significant lines are allowed, but a clone has at least min_lines=6",
         ),
         ("schema = 2\n", "", "schema=2; this version reads schema = 1"),
-        ("", "", "schema=None"),
+        ("", "", "begin it with the line schema = 1"),
         ("schema = 1\nalow = []\n", "", "key 'alow' is unknown; did you mean 'allow'"),
         ("schema = 1\nallow = 3\n", "", "begins with"),
         ("schema = 1\nallow = [3]\n", "", "begins with"),

@@ -90,7 +90,7 @@ def test_one_organization_alone_has_no_other():
     assert "other" not in {m.source_organization for m in matrix}
 
 
-@pytest.mark.parametrize("pattern, sources", [("own", {"acme"}), ("other", {"bolt", "core", "other"})])
+@pytest.mark.parametrize("pattern, sources", [("own", {"acme"}), ("other", {"other"})])
 def test_the_patterns_own_and_other_select_intra_and_inter_cells(pattern, sources):
     threshold = Threshold(id="t", metric="memorization_ratio", source_organization=pattern, at_most=0.1)
     matrix = memorization_matrix([prompt("a", "acme")], subject="s", organizations=ORGANIZATIONS)

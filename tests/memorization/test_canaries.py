@@ -141,4 +141,4 @@ def test_both_bounds_hold_in_95_of_100_experiments_with_a_model_that_never_saw_t
 
 def test_four_exposed_canaries_are_clear_of_chance_but_no_certainty():
     low, high = interval_of(canary_exposure(ranked([1, 1, 1, 1]), subject="s")[0])
-    assert 1.44 < low < 9.0 < high
+    assert 1.44 < low < high == 9.0  # no more can be measured
