@@ -199,6 +199,8 @@ def _opened(path: Path) -> tuple[dict[str, Any], Array]:
         raise _damaged(path, "its end is missing")
     data = np.memmap(path, dtype=np.uint8, mode="r")
     tail = data[-_TAIL_BYTES:].tobytes()
+    if data[: len(MAGIC)].tobytes() != MAGIC:
+        raise _damaged(path, "its beginning is not what was written")
     if not tail.endswith(MAGIC):
         raise _damaged(path, "its end is missing")
     length = int.from_bytes(tail[:8], "little")

@@ -1,12 +1,19 @@
-"""Python text of any size, installed code tiled with mutations, and texts that hold known clones of it."""
+"""Python text of any size, made of installed code by tiling with mutations; texts with known clones; indexes."""
 
 import random
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from pytest_collabcode.clones.folder import add_documents, create_index
+from pytest_collabcode.clones.normalize import significant
+from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.lines import decode
 from pytest_collabcode.records import Document
 
@@ -71,3 +78,60 @@ def generated(texts, *, n_bytes=None, n_lines=None, seed=1, known_ratio=0.1):
 @pytest.fixture(scope="session")
 def code():
     return SimpleNamespace(documents=documents, generated=generated, mutated=mutated)
+
+
+@pytest.fixture
+def say(capsys):
+    def say(line):
+        with capsys.disabled():
+            print(f"\n{line}", end="")
+
+    return say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    folder: Path
+    cpu_s: float
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory, code):
+    """Indexes by size in MB and form, made when they are first asked for."""
+    root = tmp_path_factory.mktemp("indexes")
+
+    @cache
+    def build(megabytes, sparse=False):
+        making = 0.0
+
+        def documents():
+            nonlocal making
+            made = code.documents(megabytes * 1_000_000)
+            while True:
+                began = time.process_time()
+                document = next(made, None)
+                making += time.process_time() - began
+                if document is None:
+                    return
+                yield document
+
+        folder = root / f"{megabytes}-{sparse}"
+        began = time.process_time()
+        create_index(folder, Shape(sparse=sparse))
+        add_documents(folder, documents())
+        return Built(folder=folder, cpu_s=time.process_time() - began - making)
+
+    yield build
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def asked(code):
+    """Return the lines of a text, cut and mutated from the first MB of the corpus, which every index holds."""
+
+    @cache
+    def lines(n_lines, known_ratio):
+        texts = [document.text for document in code.documents(1_000_000)]
+        return significant(code.generated(texts, n_lines=n_lines, known_ratio=known_ratio)[0])[1]
+
+    return lines
