@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -203,13 +204,15 @@ def _canary_check(options: argparse.Namespace) -> int:
 
 def _clones(options: argparse.Namespace) -> int:
     from pytest_collabcode.clones.segment import Shape
-    from pytest_collabcode.commands.clones import ask, report
-    from pytest_collabcode.commands.corpora import key_files, named_corpus, open_corpora
+    from pytest_collabcode.commands.clones import NOTHING, ask, report
+    from pytest_collabcode.commands.corpora import key_files, named_corpus, near_index, open_corpora
+    from pytest_collabcode.memorization.allow_list import load_allowed
 
     given = {"min_lines": options.min_lines, "normalization": options.normalization}
     chosen = {key: value for key, value in given.items() if value is not None}
+    corpora = [named_corpus(text) for text in options.corpus]
     index = open_corpora(
-        [named_corpus(text) for text in options.corpus],
+        corpora,
         shape=Shape(**chosen) if chosen else None,
         keys=key_files(options.key_file),
         downloads=Path(options.downloads),
@@ -217,7 +220,19 @@ def _clones(options: argparse.Namespace) -> int:
     texts = [*options.generated, *options.files]
     if not texts:
         raise ConfigurationError("no text is named; write --generated=FILE")
-    answers = [ask(index, text, prompt_lines=options.prompt_lines) for text in texts]
+    allowed = NOTHING
+    if options.allow:
+        allowed = load_allowed(
+            Path(options.allow),
+            today=datetime.now(UTC).date(),
+            min_lines=index.min_lines,
+            normalization=index.normalization,
+        )
+    if allowed.notice:
+        print(allowed.notice, file=sys.stderr)
+    near = near_index(corpora, downloads=Path(options.downloads)) if options.near else None
+    given_lines = options.prompt_lines
+    answers = [ask(index, text, prompt_lines=given_lines, allowed=allowed, near=near) for text in texts]
     _print(report(answers, as_json=options.json))
     return EXIT_BROKEN if options.fail and any(answer.any_found for answer in answers) else 0
 

@@ -7,7 +7,7 @@ Source: Chen and Jiang 2024, arXiv 2409.12020, for runs of six lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_collabcode.clones.index import CloneIndex
@@ -50,13 +50,20 @@ class TextCoverage:
     cross: Coverage  # lines that stand in clones of two or more organizations
 
 
-def coverage(index: CloneIndex, numbers: Sequence[int], lines: Sequence[str]) -> TextCoverage:
+def coverage(
+    index: CloneIndex,
+    numbers: Sequence[int],
+    lines: Sequence[str],
+    *,
+    counts: Callable[[Run], bool] = lambda run: True,
+) -> TextCoverage:
     """Find what a text shares with the documents of an index.
 
     Args:
         index: of any organizations.
         numbers: original line numbers of the text's significant lines.
         lines: these lines, normalized as the index is.
+        counts: whether a run counts; others are left out.
     Returns:
         Coverage for each organization of the index, found or not, for any of them, and across them.
     Example:
@@ -67,7 +74,7 @@ def coverage(index: CloneIndex, numbers: Sequence[int], lines: Sequence[str]) ->
         >>> found.organizations["acme"].ranges, found.any.line_ratio, found.cross.covered
         (((2, 4),), 0.5, 2)
     """
-    runs = by_organization(index.find(lines))
+    runs = by_organization(filter(counts, index.find(lines)))
     kept = {name: tuple(maximal(runs.get(name, ()))) for name in index.organizations}
     covered = {name: {i for run in own for i in range(run.first, run.stop)} for name, own in kept.items()}
     organizations = {

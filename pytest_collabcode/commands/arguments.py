@@ -32,6 +32,8 @@ def add_clones(commands: Any) -> argparse.ArgumentParser:
     clones.add_argument("--normalization", metavar="NAME", help=NORMALIZATION)
     clones.add_argument("--min-lines", type=int, metavar="N", help="of a clone (default: 6)")
     clones.add_argument("--prompt-lines", type=int, default=0, metavar="N", help="first lines that were given")
+    clones.add_argument("--allow", metavar="FILE", help="fragments the organizations agreed to ignore")
+    clones.add_argument("--near", action="store_true", help="also near copies (type 3) of Python functions")
     clones.add_argument("--json", action="store_true", help="print JSON")
     clones.add_argument("--fail", action="store_true", help="exit 1 if anything is found")
     clones.add_argument("--downloads", metavar="DIR", default=".collabcode/downloads", help="of wheel: sources")

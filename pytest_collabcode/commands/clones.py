@@ -12,15 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_collabcode.clones.bodies import bodies_of
 from pytest_collabcode.clones.coverage import Coverage, TextCoverage, coverage
 from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.near import NearIndex, NearMatch
 from pytest_collabcode.clones.normalize import significant
 from pytest_collabcode.clones.runs import Run
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.lines import decode
+from pytest_collabcode.memorization.allowed import Allowed
 from pytest_collabcode.memorization.clones import fragment_fingerprint
+from pytest_collabcode.records import Document, Fragment
 
 STANDARD_INPUT = "-"
+NOTHING = Allowed()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +51,13 @@ class Answer:
     lines: tuple[str, ...]
     numbers: tuple[int, ...]
     found: TextCoverage
+    allowed: tuple[str, ...] = ()  # why clones do not count, one sentence for each
+    near: tuple[tuple[Fragment, NearMatch], ...] | None = None  # functions of the text, what they nearly are
 
     @property
     def any_found(self) -> bool:
         """Whether some organization's code stands in the text."""
-        return self.found.any.covered > 0
+        return self.found.any.covered > 0 or bool(self.near)
 
     def plain(self) -> dict[str, Any]:
         """Return the answer as JSON-compatible data; no line of code is in it."""
@@ -62,6 +69,8 @@ class Answer:
             "normalization": self.index.normalization,
             "total": len(self.lines),
             "organizations": {name: self._owner(own) for name, own in self.found.organizations.items()},
+            "allowed": list(self.allowed),
+            **({} if self.near is None else {"near": [_near(*pair) for pair in self.near]}),
             "any": _summary(self.found.any),
             "cross": _summary(self.found.cross),
         }
@@ -74,6 +83,11 @@ class Answer:
             yield f"{name}: {_share(own)}, {clones}{longest}"
             for (first, last), run in zip(own.ranges, own.runs, strict=True):
                 yield f"  {first}-{last} = {_place(run)}"
+        for function, match in self.near or ():
+            lines = f"{function.first_line}-{function.last_line}"
+            yield f"near: {lines} is like {match.body.place} (Jaccard {match.jaccard:.2f} of 5-token shingles)"
+        for reason in self.allowed:
+            yield f"not counted: {reason}"
         if len(self.found.organizations) > 1:
             yield f"any: {_share(self.found.any)}; in two or more organizations: {_share(self.found.cross)}"
 
@@ -99,13 +113,22 @@ class Answer:
         }
 
 
-def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
+def ask(
+    index: CloneIndex,
+    generated: str,
+    *,
+    prompt_lines: int = 0,
+    allowed: Allowed = NOTHING,
+    near: NearIndex | None = None,
+) -> Answer:
     """Look one text up.
 
     Args:
         index: of whose code it may be.
         generated: path of the text, or "-" for standard input.
         prompt_lines: lines at its beginning that were given, not generated: they are removed before matching.
+        allowed: fragments that the organizations agreed to ignore.
+        near: of function bodies; each function of a Python text is looked up in it, whatever its prompt_lines.
     Raises:
         ConfigurationError: the file cannot be read, or prompt_lines is negative or leaves nothing of it.
     Example:
@@ -119,20 +142,32 @@ def ask(index: CloneIndex, generated: str, *, prompt_lines: int = 0) -> Answer:
         data = sys.stdin.buffer.read() if generated == STANDARD_INPUT else Path(generated).read_bytes()
     except OSError as error:
         raise ConfigurationError(f"--generated={generated} cannot be read: {error.strerror}") from error
-    numbers, lines = significant(decode(data), index.normalization)
+    text = decode(data)
+    numbers, lines = significant(text, index.normalization)
     if numbers and prompt_lines >= numbers[-1]:
         raise ConfigurationError(
             f"--prompt-lines={prompt_lines} leaves nothing of {generated}, whose last line with code is {numbers[-1]}"
         )
     skipped = sum(number <= prompt_lines for number in numbers)
     numbers, lines = numbers[skipped:], lines[skipped:]
+    reasons: dict[str, None] = {}  # in order, each once
+
+    def counts(run: Run) -> bool:
+        reason = allowed.reason(lines[run.first : run.stop], fingerprint=run.fingerprint)
+        if reason:
+            reasons[f"{numbers[run.first]}-{numbers[run.stop - 1]} ({run.origin.organization}): {reason}"] = None
+        return not reason
+
+    found = coverage(index, numbers, lines, counts=counts)
     return Answer(
         generated=generated,
         prompt_lines=prompt_lines,
         index=index,
         lines=tuple(lines),
         numbers=tuple(numbers),
-        found=coverage(index, numbers, lines),
+        found=found,
+        allowed=tuple(reasons),
+        near=None if near is None else tuple(_near_functions(near, text)),
     )
 
 
@@ -153,6 +188,23 @@ def report(answers: Sequence[Answer], *, as_json: bool) -> Iterator[str]:
         if len(answers) > 1:
             yield f"{answer.generated}:"
         yield from answer.text()
+
+
+def _near_functions(index: NearIndex, text: str) -> Iterator[tuple[Fragment, NearMatch]]:
+    for body in bodies_of(Document(path="", text=text, organization="")):
+        yield from ((body.place, match) for match in index.find(body.text))
+
+
+def _near(function: Fragment, match: NearMatch) -> dict[str, Any]:
+    return {
+        "lines": [function.first_line, function.last_line],
+        "jaccard": match.jaccard,
+        "organization": match.body.place.organization,
+        "path": match.body.place.path,
+        "first_line": match.body.place.first_line,
+        "last_line": match.body.place.last_line,
+        "licence": match.body.licence,
+    }
 
 
 def _summary(own: Coverage) -> dict[str, Any]:

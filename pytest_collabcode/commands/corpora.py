@@ -11,11 +11,14 @@ Not covered: curation; that is a consortium file's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pytest_collabcode.clones.bodies import Body, bodies_of
 from pytest_collabcode.clones.files import read_texts
+from pytest_collabcode.clones.folder import documents_of
 from pytest_collabcode.clones.index import CloneIndex
+from pytest_collabcode.clones.near import NearIndex
 from pytest_collabcode.clones.opening import is_index, is_sealed, open_any
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.corpus.consortium import WORDS_OF_THRESHOLDS, parse_source
@@ -109,6 +112,33 @@ def open_corpora(
             indexes.append(index.chosen(corpus.organization) if corpus.organization else index)
     wanted = shape or (indexes[0].shape if indexes else Shape())
     return CloneIndex.joined([CloneIndex.of(documents, wanted), *indexes])
+
+
+def near_index(corpora: Sequence[NamedCorpus], *, downloads: Path) -> NearIndex:
+    """Return an index of every function body in what is named, to find near copies with.
+
+    Raises:
+        ConfigurationError: a corpus is sealed, so that there is nothing to compare with.
+        CorpusError: a folder or file is missing.
+        StoreError: an index is damaged.
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = (Path(folder) / "a.py").write_text("def f(x):\\n" + "    x = x + 1 * (2 + x)\\n" * 6)
+        ...     index = near_index([NamedCorpus(organization="acme", target=folder)], downloads=Path(folder))
+        >>> len(index.shingles)
+        1
+    """
+    bodies: list[Body] = []
+    for corpus in corpora:
+        path = Path(corpus.target)
+        if is_sealed(path):
+            raise ConfigurationError(f"--near: {path} is sealed; near copies are compared with the code itself")
+        documents = documents_of(path) if is_index(path) else read_documents(corpus, downloads=downloads)
+        for document in documents:
+            if document.organization == (corpus.organization or document.organization):
+                bodies += bodies_of(replace(document, header_lines=0))  # the header stands in the text here
+    return NearIndex.build(bodies)
 
 
 def read_documents(corpus: NamedCorpus, *, downloads: Path) -> Iterator[Document]:

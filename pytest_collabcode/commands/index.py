@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -20,6 +21,7 @@ from pytest_collabcode.clones.runs import Run, by_organization, maximal
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.commands.corpora import NamedCorpus, read_documents
 from pytest_collabcode.errors import CollabcodeError, MeasurementError
+from pytest_collabcode.progress import QUIET_S, Progress
 from pytest_collabcode.records import Document
 
 ASKED_AT_ONCE = 256  # documents
@@ -73,8 +75,16 @@ def add(folder: Path, corpora: Sequence[NamedCorpus], *, engine: str, workers: i
         pytest_collabcode.errors.ConfigurationError: /nowhere is no index: it has no collabcode-index.json; ...
     """
     read_manifest(folder)
+    progress, n_bytes, began = Progress(), 0, time.monotonic()
+
+    def tell(size: int) -> None:
+        nonlocal n_bytes
+        n_bytes += size
+        if time.monotonic() - began > QUIET_S:
+            progress.line(f"{folder}: {n_bytes / 1e6:,.0f} MB of text indexed")
+
     documents = (document for corpus in corpora for document in read_documents(corpus, downloads=downloads))
-    n_added = add_with_engine(folder, documents, engine=engine, workers=workers)
+    n_added = add_with_engine(folder, documents, engine=engine, workers=workers, progress=tell)
     yield f"{n_added:,} document{'' if n_added == 1 else 's'} added"
     yield from info(folder)
 

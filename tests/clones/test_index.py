@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from pytest_collabcode.clones import matching
 from pytest_collabcode.clones.index import CloneIndex
-from pytest_collabcode.clones.normalize import significant
+from pytest_collabcode.clones.normalize import NORMALIZATIONS, significant
 from pytest_collabcode.records import Document
 
-LINES = st.sampled_from(["a", "b", "c", "a = 1", "", "  ", "\ta"])
+PIECES = ["a", "b", "c", "a = 1", "A=01", "x = 2", "# a", "a  # b", "import a", "'''", "", "  ", "\ta"]
+LINES = st.sampled_from(PIECES)
 TEXTS = st.lists(LINES, max_size=24).map("\n".join)
 DOCUMENTS = st.lists(
     st.builds(
@@ -50,14 +51,14 @@ def found(index, lines):
     return {((r.origin.organization, r.origin.planted), (r.first, r.stop)) for r in index.find(lines)}
 
 
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@given(DOCUMENTS, TEXTS, st.integers(1, 7))
-@settings(max_examples=400)
-@example([Document(path="x.py", text="a\na\na\na\na", organization="acme")], "a\na\na", 2)
-def test_runs_are_those_of_brute_force(sparse, documents, text, min_lines):
-    index = CloneIndex.build(documents, min_lines=min_lines, sparse=sparse)
-    _, lines = significant(text)
-    assert found(index, lines) == oracle(documents, lines, min_lines, "verbatim")
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+@given(DOCUMENTS, TEXTS, st.integers(1, 7), st.booleans())
+@settings(max_examples=600)
+@example([Document(path="x.py", text="a\na\na\na\na", organization="acme")], "a\na\na", 2, True)
+def test_runs_are_those_of_brute_force(normalization, documents, text, min_lines, sparse):
+    index = CloneIndex.build(documents, min_lines=min_lines, normalization=normalization, sparse=sparse)
+    _, lines = significant(text, normalization)
+    assert found(index, lines) == oracle(documents, lines, min_lines, normalization)
 
 
 @given(DOCUMENTS, st.lists(TEXTS, max_size=4), st.booleans())

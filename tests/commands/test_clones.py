@@ -129,6 +129,39 @@ def test_a_hook_names_several_texts(corpora, capsys):
     assert [found["any"]["covered"] for found in json.loads(capsys.readouterr().out)] == [8, 0]
 
 
+def test_near_copies_of_functions_are_found_on_request(ask, corpora, capsys):
+    body = "".join(f"    total = total + weight[{i}] * items.get('name_{i}', {i})\n" for i in range(12))
+    head = "# Copyright acme\n\ndef f(total, weight, items):\n"
+    (corpora / "acme" / "f.py").write_text(f"{head}{body}    return total\n")
+    changed = body.replace("weight[3]", "weight[33]").replace("weight[8]", "height[8]")
+    text = f"def g(total, weight, items):\n{changed}    return total\n"
+    code, out, _ = ask(text, "--near", "--fail", f"--corpus=acme={corpora / 'acme'}")
+    assert code == 1 and "near: 2-14 is like acme:f.py:4-16 (Jaccard 0." in out
+    code, found, _ = ask(text, "--near", "--json", f"--corpus=acme={corpora / 'acme'}")
+    [near] = found["near"]
+    assert near["lines"] == [2, 14] and (near["path"], near["first_line"]) == ("f.py", 4) and near["jaccard"] > 0.7
+    index = corpora / "acme.index"
+    assert main(["index", "build", f"--index={index}", f"--corpus=acme={corpora / 'acme'}"]) == 0
+    capsys.readouterr()
+    assert ask(text, "--near", "--json", f"--corpus=acme={index}")[1]["near"] == [near]
+
+
+def test_what_was_agreed_on_does_not_count(ask, corpora):
+    (corpora / "common.txt").write_text("\n".join(CODE[:12]))
+    entry = '[[allow]]\nreason = "ours all"\nexpires = {}\nfile = "common.txt"\n'
+    (corpora / "allow.toml").write_text("schema = 1\n" + entry.format("2999-01-01"))
+    allow = f"--allow={corpora / 'allow.toml'}"
+    code, out, _ = ask("\n".join(CODE[:10]), allow, "--fail")
+    assert (
+        code == 0 and "acme: 0 of 10" in out and "not counted: 1-10 (acme): ours all (allow.toml:2, until 2999" in out
+    )
+    code, found, _ = ask("\n".join(CODE[:20]), allow, "--fail", "--json")  # eight more lines are a clone of their own
+    assert code == 1 and found["organizations"]["acme"]["covered"] == 20
+    (corpora / "allow.toml").write_text("schema = 1\n" + entry.format("2020-01-01"))
+    code, out, err = ask("\n".join(CODE[:10]), allow, "--fail")
+    assert code == 1 and "expired and without effect" in err
+
+
 @pytest.mark.parametrize("data", [b"", b"\xef\xbb\xbf", b"\xff\xfe\x00", b"\n" * 1000, b"\0" * 100])
 def test_any_bytes_are_a_text(ask, data):
     code, found, _ = ask("", "--json", data=data)
