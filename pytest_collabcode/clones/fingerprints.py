@@ -83,9 +83,16 @@ def window_fingerprints(hashes: Hashes, width: int) -> Hashes:
     """
     n_windows = max(len(hashes) - width + 1, 0)
     total = np.zeros(n_windows, dtype=np.uint64)
-    for offset in range(width):
-        total *= BASE
-        total += hashes[offset : offset + n_windows]
+    done, size, power, part = 0, 1, int(BASE), hashes  # part: of all windows of `size`, a power of two
+    while n_windows:
+        if width & size:
+            total *= np.uint64(power)
+            total += part[done : done + n_windows]
+            done += size
+        if done == width:
+            break
+        part = part[:-size] * np.uint64(power) + part[size:]
+        size, power = 2 * size, power * power % (1 << 64)
     return total
 
 

@@ -196,14 +196,14 @@ def _equal_lines(
     while len(active):
         going = []
         for i in np.array_split(active, -(-len(active) * size // AT_ONCE)):
-            ahead = counts[i, None] + np.arange(size)  # (pairs, lines)
-            is_inside = ahead < limits[i, None]
-            ahead = step * np.minimum(ahead, limits[i, None] - 1)
-            theirs = places[i, None] + ahead
-            segment.check_lines_at(theirs[:, [0, -1]].ravel())
-            is_equal = is_inside & (segment.lines[theirs] == query.halves[begins[i, None] + ahead])
-            is_whole = is_equal.all(axis=1)
-            counts[i] += np.where(is_whole, size, is_equal.argmin(axis=1))
+            ahead = counts[i] + np.arange(size)[:, None]  # (lines, pairs)
+            is_inside = ahead < limits[i]
+            ahead = step * np.minimum(ahead, limits[i] - 1)
+            theirs = places[i] + ahead
+            segment.check_lines_at(theirs[[0, -1]].ravel())
+            is_equal = is_inside & (segment.lines[theirs] == query.halves[begins[i] + ahead])
+            is_whole = is_equal.all(axis=0)
+            counts[i] += np.where(is_whole, size, is_equal.argmin(axis=0))
             going.append(i[is_whole])
         active, size = np.concatenate(going), min(size * 4, LARGEST_BLOCK)
     return counts

@@ -39,7 +39,7 @@ def propose(measurements: Sequence[Measurement], *, subject: str, consortium: st
         f"# Proposed from one run of {subject}; read every number before you commit to it.",
         f'schema = 1\nconsortium = "{consortium}"',
     ]
-    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n) and _coarse(m)]
+    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n) and is_coarse(m)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -66,7 +66,13 @@ def write_new(path: Path, text: str) -> Path:
     return chosen
 
 
-def _coarse(measurement: Measurement) -> bool:
+def is_coarse(measurement: Measurement) -> bool:
+    """Whether a measurement is what one number decides: no control, no finer stratum, no single source organization.
+
+    Example:
+        >>> is_coarse(Measurement(name="near_clone_ratio", subject="s", value=0, stratum="heldout"))
+        False
+    """
     coarse = ("", "natural", "planted")
     return measurement.stratum in coarse and measurement.source_organization in ("", "any", "other")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from pytest_collabcode.gate.proposal import is_coarse
 from pytest_collabcode.records import Clone, Corpus, Measurement, Ruling, Verdict, format_value
 
 MAX_EVIDENCE = 10
@@ -60,9 +61,8 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
     terminal.section("collabcode verdicts" + (" (PARTIAL: narrowed run, no release verdict)" * outcome.narrowed))
     for line in (*corpus_lines(outcome.corpus), *filter(None, [outcome.notice])):
         terminal.write_line(line)
-    for measurement in outcome.measurements:
-        if measurement.name not in CLONE_METRICS and not _is_judged(measurement, outcome.verdicts):
-            terminal.write_line(measured_line(measurement))
+    for line in measured_lines(outcome.measurements, outcome.verdicts):
+        terminal.write_line(line)
     for line in matrix_lines(outcome.measurements):
         terminal.write_line(line)
     for verdict in sorted(outcome.verdicts, key=_order):
@@ -129,6 +129,29 @@ def matrix_lines(measurements: Sequence[Measurement]) -> list[str]:
             ]
             lines += [f"  {'':<12} {'   '.join(dict.fromkeys(against))}"] if against else []
     return lines
+
+
+def measured_lines(measurements: Sequence[Measurement], verdicts: Sequence[Verdict]) -> list[str]:
+    """Return what was measured and is judged by no threshold, the pooled numbers only where others are judged.
+
+    Args:
+        measurements: of the run.
+        verdicts: of the run.
+    Returns:
+        A line for each number, and one that says how many finer ones only the JSON report has.
+    Example:
+        >>> m = Measurement(name="bits_per_byte", subject="s", value=1.5, prompt_organization="meta")
+        >>> from pytest_collabcode.records import Threshold
+        >>> judged = Verdict(threshold=Threshold(id="a", metric="x"), outcome=Ruling.PASS, subject="s")
+        >>> measured_lines([m], []), measured_lines([m], [judged])
+        (['measured   bits_per_byte meta = 1.5 [s]'], ['1 finer measurement: --collabcode-report=json:PATH has all'])
+    """
+    judged = {verdict.subject for verdict in verdicts}
+    rest = [m for m in measurements if m.name not in CLONE_METRICS and not _is_judged(m, verdicts)]
+    shown = [m for m in rest if is_coarse(m) and (m.subject not in judged or not m.prompt_organization)]
+    n_finer = len(rest) - len(shown)
+    finer = f"{n_finer} finer measurement{'s' * (n_finer != 1)}: --collabcode-report=json:PATH has all"
+    return [*map(measured_line, shown), *([finer] if n_finer else [])]
 
 
 def measured_line(measurement: Measurement) -> str:
@@ -201,7 +224,7 @@ def _order(verdict: Verdict) -> tuple[bool, str, str, str]:
     return verdict.blocks, verdict.subject, verdict.threshold.id, cell
 
 
-def _is_judged(measurement: Measurement, verdicts: list[Verdict]) -> bool:
+def _is_judged(measurement: Measurement, verdicts: Sequence[Verdict]) -> bool:
     return any(
         v.measurement is not None
         and (v.subject, v.measurement.name, v.measurement.cell)

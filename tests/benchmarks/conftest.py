@@ -39,15 +39,15 @@ def mutated(text, seed, every=MUTATED):
 
 
 def documents(n_bytes, skip_bytes=0):
-    """Yield documents of n_bytes in all, those before skip_bytes left out: real code first, then mutated copies."""
+    """Yield documents of n_bytes in all, behind the first skip_bytes: real code first, then mutated copies of it."""
     files, size, copy = list(real_files()), 0, 0
     while True:
         for path, text in files:
             if size >= skip_bytes + n_bytes:
                 return
             own = mutated(text, copy) if copy else text
-            size += len(own)
-            if size > skip_bytes:
+            begin, size = size, size + len(own)
+            if begin >= skip_bytes:
                 yield Document(path=f"{copy}/{path}", text=own, organization="acme")
         copy += 1
 
@@ -101,7 +101,7 @@ def built(tmp_path_factory, code):
     root = tmp_path_factory.mktemp("indexes")
 
     @cache
-    def build(megabytes, sparse=False):
+    def build(megabytes, sparse):
         making = 0.0
 
         def documents():
@@ -121,7 +121,7 @@ def built(tmp_path_factory, code):
         add_documents(folder, documents())
         return Built(folder=folder, cpu_s=time.process_time() - began - making)
 
-    yield build
+    yield lambda megabytes, sparse=False: build(megabytes, sparse)
     shutil.rmtree(root)
 
 
