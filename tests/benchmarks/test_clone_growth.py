@@ -112,11 +112,10 @@ def measured(form, lines):
     return n_bytes / 1e6 / form.cpu_s, total(form, "bytes") / n_bytes - 1, len(lines) / seconds
 
 
-def merged_megabytes_per_s(code, folder, monkeypatch):
+def merged_megabytes_per_s(code, folder):
     """Return how fast segments of 8 MB are merged into one, eight at a time."""
-    monkeypatch.setattr(folder_module, "SEGMENT_BYTES", 8_000_000)
     create_index(folder, Shape())
-    add_documents(folder, code.documents(72_000_000))
+    add_documents(folder, code.documents(72_000_000), batch_bytes=8_000_000)
     before = read_manifest(folder).segments
     seconds = timed(partial(add_documents, folder, []))  # adds nothing, so that it only merges
     after = read_manifest(folder).segments
@@ -124,7 +123,7 @@ def merged_megabytes_per_s(code, folder, monkeypatch):
     return sum(entry.text_bytes for entry in set(after) - set(before)) / 1e6 / seconds
 
 
-def test_growth_from_one_megabyte(benchmark, built, asked, code, say, tmp_path, monkeypatch):
+def test_growth_from_one_megabyte(benchmark, built, asked, code, say, tmp_path):
     lines = asked(200_000, 0.1)
     say("  MB |  MB built per CPU-s |  index bytes per byte | windows per CPU-s, 10 % known | segments, clones")
     table = {}
@@ -140,7 +139,7 @@ def test_growth_from_one_megabyte(benchmark, built, asked, code, say, tmp_path, 
         )
     forms = [built(LARGEST, sparse) for sparse in (False, True)]
     smaller = total(forms[0], "windows") / total(forms[1], "windows")
-    merging = merged_megabytes_per_s(code, tmp_path / "merging", monkeypatch)
+    merging = merged_megabytes_per_s(code, tmp_path / "merging")
     say(f"a sparse index has {smaller:.2f} times fewer windows; merging reads and writes {merging:.0f} MB per CPU-s")
     say(terabyte(*table[LARGEST], merging))
     benchmark.extra_info |= {f"{megabytes}_MB": figures for megabytes, figures in table.items()}
