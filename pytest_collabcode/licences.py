@@ -74,6 +74,8 @@ def tagged_licence(text: str) -> str:
 
     Source: SPDX 2.3, annex E.
     """
+    if "SPDX-License-Identifier" not in text:
+        return ""
     head = "\n".join(text.split("\n", TAGGED_LINES)[:TAGGED_LINES])
     found = [" ".join(tag.split()).strip(" -:")[:MAX_CHARACTERS] for tag in _TAG.findall(head)]
     tags = list(dict.fromkeys(filter(None, found)))

@@ -21,7 +21,8 @@ def decode(data: bytes) -> str:
         >>> decode(b"\\xef\\xbb\\xbfa\\r\\nb\\rc\\xff")
         'a\\nb\\nc\\ufffd'
     """
-    return data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    text = data.decode("utf-8-sig", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def split_lines(text: str) -> list[str]:
@@ -65,9 +66,11 @@ def split_licence_header(text: str) -> tuple[str, str]:
         ('', '# A comment.\\nimport os\\n')
     """
     end = 0
-    for line in text.split("\n"):
-        if line.strip() and not line.lstrip().startswith("#"):
+    while end < len(text):  # line by line, for most files end their header soon
+        behind = text.find("\n", end) + 1 or len(text)
+        line = text[end:behind].strip()
+        if line and not line.startswith("#"):
             break
-        end += len(line) + 1
-    header = text[: min(end, len(text))]
+        end = behind
+    header = text[:end]
     return (header, text[len(header) :]) if _LICENCE_WORDS.search(header) else ("", text)

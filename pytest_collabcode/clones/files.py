@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 from pytest_collabcode.clones.manifest import MANIFEST
@@ -42,9 +43,10 @@ def read_texts(root: Path, organization: str, *, licence: str = "") -> Iterator[
     if not root.exists():
         raise CorpusError(f"{organization}={root}: no such file or folder")
     n_documents = 0
-    for path in [root] if root.is_file() else _files(root):
+    for path, name in [(str(root), root.name)] if root.is_file() else _files(root):
         try:
-            data = path.read_bytes()
+            with FileIO(path) as stream:
+                data = stream.readall()
         except OSError as error:
             raise CorpusError(f"{path} cannot be read: {error.strerror}") from error
         if b"\0" in data[:PEEK_BYTES]:
@@ -53,7 +55,7 @@ def read_texts(root: Path, organization: str, *, licence: str = "") -> Iterator[
         header, _ = split_licence_header(text)
         n_documents += 1
         yield Document(
-            path=path.name if path == root else path.relative_to(root).as_posix(),
+            path=name,
             text=text,
             organization=organization,
             licence=tagged_licence(text) or licence,
@@ -63,11 +65,15 @@ def read_texts(root: Path, organization: str, *, licence: str = "") -> Iterator[
         raise CorpusError(f"{organization}={root}: holds no text file")
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Yield the regular files below a folder; a stack instead of recursion, so that no depth overflows."""
-    pending = [root]
+def _files(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield (path, path from the root on) of the regular files below a folder.
+
+    A stack instead of recursion, so that no depth overflows; strings, because a million Paths would cost more than
+    reading what they name.
+    """
+    pending = [(str(root), "")]
     while pending:
-        folder = pending.pop()
+        folder, prefix = pending.pop()
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
@@ -76,8 +82,8 @@ def _files(root: Path) -> Iterator[Path]:
             continue  # an index of ours
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
-                yield Path(entry.path)
-        pending += [Path(e.path) for e in reversed(entries) if _is_entered(e)]
+                yield entry.path, prefix + entry.name
+        pending += [(e.path, f"{prefix}{e.name}/") for e in reversed(entries) if _is_entered(e)]
 
 
 def _is_entered(entry: os.DirEntry[str]) -> bool:

@@ -13,6 +13,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -129,7 +130,8 @@ def add_documents(
         (1, 0)
     """
     manifest = read_manifest(folder)
-    with FileLock(folder / ".lock"), ThreadPoolExecutor(max_workers=1) as background:
+    with FileLock(folder / ".lock"), ExitStack() as after, ThreadPoolExecutor(max_workers=1) as background:
+        after.callback(lambda: _remove_leftovers(folder, read_manifest(folder)))  # after a failure too
         manifest = read_manifest(folder)
         _remove_leftovers(folder, manifest)
         merging = _merge(folder, manifest, background)
@@ -143,7 +145,6 @@ def add_documents(
         segments = (*dict.fromkeys(merged.values()), *kept, *added)
         if segments != manifest.segments:
             write_manifest(folder, Manifest(shape=manifest.shape, segments=segments))
-        _remove_leftovers(folder, read_manifest(folder))
     return sum(entry.documents for entry in added)
 
 
