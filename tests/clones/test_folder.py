@@ -214,7 +214,7 @@ def adding(folder, n):
 
 def test_readers_and_two_writers_share_an_index(tmp_path):
     made(tmp_path / "i", [document("x", CODE)])
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("fork")
     writers = [context.Process(target=adding, args=(tmp_path / "i", 20)) for _ in range(2)]
     for writer in writers:
         writer.start()

@@ -206,7 +206,8 @@ def test_line_breaks_that_a_prompt_loses_belong_to_its_continuation(loaded: Load
     stripping = replace(loaded.checkpoint, conventions=PromptConventions(strip_trailing_newline=True))
     backend = TorchBackend(replace(loaded, checkpoint=stripping))
     kept, moved = backend.token_scores([("def f(x):\n", "    return x"), ("def f(x):", "\n    return x")], PAPER)
-    assert kept == moved
+    assert kept.starts == moved.starts
+    np.testing.assert_allclose(columns(kept), columns(moved), rtol=1e-5, atol=1e-5)  # rows of one batch round apart
 
 
 def test_continuations_are_cut_at_the_token_limit(loaded: LoadedModel) -> None:
