@@ -1,26 +1,38 @@
 """A sandbox attacked from inside: what a program could do here that it must not be able to do.
 
-Runs inside the sandbox: imports the standard library and this room's `confine` only. Not covered: every attack of the
-tests; these are the walls whose absence a kernel or container setting can cause.
+Runs inside the sandbox, in the very process in which a program would run: imports the standard library and this
+room only. Not covered: every attack of the tests; these are the walls whose absence a kernel or container setting
+can cause.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
-import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.walls import Walls
+from pytest_collabcode.execution.wire import read_json
+
+FINDINGS, JOB, RULES = 3, 4, 5
+"""The files of this process: where the findings go; paths that must not be seen; Landlock's rules."""
 
 
-def main() -> None:
-    """Write the names of the breaches, as a JSON list, to the pipe that argv names."""
-    job = json.load(sys.stdin.buffer)
-    confine(job["limits"])
-    found = [*find_visible(job["paths"]), *_find_open(memory_bytes=job["limits"]["memory_bytes"])]
-    os.write(int(sys.argv[1]), json.dumps(found).encode())
+def main(walls: Walls) -> NoReturn:
+    """Write the names of the breaches, as a JSON list, from a forked process that has these files only."""
+    job = read_json(JOB)
+    confine(walls, RULES)
+    found = _find_open(memory_bytes=walls.memory_bytes)
+    if walls.namespaced:
+        found += find_visible(job["paths"])
+        found += ["is root"] if _succeeds(lambda: os.setuid(0)) else []
+        found += ["can write outside its directory"] if os.access("/", os.W_OK) else []
+    os.write(FINDINGS, json.dumps(found).encode())
+    os._exit(0)
 
 
 def find_visible(paths: list[str]) -> list[str]:
@@ -37,15 +49,11 @@ def _find_open(*, memory_bytes: int) -> list[str]:
     """Return a breach for each wall that lets an attack through."""
     attacks: dict[str, Callable[[], object]] = {
         "can start processes": _fork,
+        "can make sockets": socket.socket,
+        "can signal others": lambda: os.kill(os.getppid(), signal.SIGCONT),
         "has no memory limit": lambda: bytearray(memory_bytes),
-        "is root": lambda: os.setuid(0),
     }
-    found = [name for name, attack in attacks.items() if _succeeds(attack)]
-    if os.access("/", os.W_OK):
-        found.append("can write outside its directory")
-    if [name for _, name in socket.if_nameindex() if name != "lo"]:
-        found.append("sees the network")
-    return found
+    return [name for name, attack in attacks.items() if _succeeds(attack)]
 
 
 def _succeeds(attack: Callable[[], object]) -> bool:

@@ -1,31 +1,40 @@
-"""The generated program's side: runs it in a sandbox of its own and answers calls with plain data.
+"""The generated program's side: runs it in a process of its own and answers calls with plain data.
 
 Nothing here is trusted once the program has started: what this side sends is only ever data to the judge, and no
-verdict is made here. Runs inside the sandbox: imports the standard library and this room's `wire` and `confine` only.
+verdict is made here. Runs inside the sandbox: imports the standard library and this room only.
 """
 
 from __future__ import annotations
 
 import builtins
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from pytest_collabcode.execution.confine import confine
-from pytest_collabcode.execution.wire import BrokenWireError, Channel, NotPlainError, TooLargeError, decode, encode
+from pytest_collabcode.execution.walls import Walls
+from pytest_collabcode.execution.wire import (
+    BrokenWireError,
+    Channel,
+    NotPlainError,
+    TooLargeError,
+    decode,
+    encode,
+    read_json,
+)
+
+READER, WRITER, JOB, RULES = 3, 4, 5, 6
+"""The files of this process: calls come in, answers go out; the program and its entry point; Landlock's rules."""
 
 
-def main() -> None:
-    """Serve one program: the job on standard input, calls and answers on the two pipes named in argv."""
-    reader, writer = (int(number) for number in sys.argv[1:])
-    job = json.load(sys.stdin.buffer)
-    confine(job["limits"])
-    channel = Channel(reader, writer, limit_bytes=job["limits"]["output_bytes"])
-    channel.send("ready")
-    channel.receive()  # the clock runs from here
+def main(walls: Walls) -> NoReturn:
+    """Serve one program from a forked process that has these files and the standard streams only."""
+    job = read_json(JOB)
+    confine(walls, RULES)
+    channel = Channel(READER, WRITER, limit_bytes=walls.output_bytes)
+    channel.send("ready")  # whatever ends this process from here on, the program did
     try:
         function = load(job["program"], job["entry_point"])
     except BaseException as error:  # SystemExit and KeyboardInterrupt are answers too
@@ -66,7 +75,9 @@ def answer(function: Callable[..., Any], request: Mapping[str, Any]) -> dict[str
     args, kwargs = decode(request["args"]), decode(request["kwargs"])
     try:
         result = function(*args, **kwargs)
-        return {"result": encode(result), "args": encode(args), "kwargs": encode(kwargs)}
+        after = {"args": encode(args), "kwargs": encode(kwargs)}
+        changed = {key: data for key, data in after.items() if data != request[key]}
+        return {"result": encode(result), **changed}
     except NotPlainError:
         return {"fault": "not plain"}
     except TooLargeError:

@@ -1,7 +1,7 @@
-"""The last wall, put up from inside: resource limits and closed standard streams, before any foreign line runs.
+"""The last walls, put up from inside in the one order that works, before any foreign line runs.
 
-Runs inside the sandbox: imports the standard library only. Not covered: namespaces and the system-call filter, which
-sandbox.py puts up from outside.
+Runs inside the sandbox: imports the standard library and this room only. Not covered: what the zygote has put up
+before and its children inherit: namespaces, no new privileges, the first filter.
 Source: setrlimit(2). Limits that are lowered hard cannot be raised again without a capability, and none is left.
 """
 
@@ -9,34 +9,55 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Mapping
+
+from pytest_collabcode.execution.kernel import (
+    die_with_parent,
+    drop_capabilities,
+    install_filter,
+)
+from pytest_collabcode.execution.landlock import enforce
+from pytest_collabcode.execution.walls import Walls
 
 
-def confine(limits: Mapping[str, float]) -> None:
-    """Bound this process for good and connect its standard streams to /dev/null.
+def confine(walls: Walls, rules: int) -> None:
+    """Bound this process for good and connect standard error to where standard output goes, which is /dev/null.
 
     Args:
-        limits: the fields of `policy.Limits`.
+        walls: limits, filter, whether there is Landlock.
+        rules: of Landlock, an open file, which is closed.
+    Raises:
+        OSError: a wall could not be put up; the standard streams are still the caller's.
     Example:
         >>> import subprocess, sys
-        >>> limits = {"cpu_s": 1, "memory_bytes": 1 << 30, "file_bytes": 0, "n_files": 9, "n_processes": 1}
-        >>> program = f"from {__name__} import confine; confine({limits}); print('never seen')"
-        >>> run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        >>> run.returncode, run.stdout
+        >>> program = f"import os; from {__name__} import *; from {__package__}.kernel import *; "
+        >>> program += f"from {__package__}.seccomp import build_filters; "
+        >>> program += "filters = tuple(f.hex() for f in build_filters(os.uname().machine)); "
+        >>> program += "bounds = dict.fromkeys(Walls._fields[:9], 1) | {'memory_bytes': 1 << 30, 'n_files': 9}; "
+        >>> program += "walls = Walls(**bounds, filters=filters, readable=[], scratch='', landlocked=False); "
+        >>> program += "forbid_new_privileges(); confine(walls, os.dup(0)); os.write(2, b'never seen')"
+        >>> run = subprocess.run([sys.executable, "-c", program], stdout=subprocess.DEVNULL, stderr=-1)
+        >>> run.returncode, run.stderr
         (0, b'')
     """
-    cpu_s = int(limits["cpu_s"])
+    _limit(walls)
+    drop_capabilities()
+    if not walls.namespaced:  # else the kernel ends everybody in the zygote's namespace with the zygote
+        die_with_parent()
+    if walls.landlocked:
+        enforce(rules)
+    os.close(rules)
+    install_filter(walls.filter_for(os.getpid()))
+    os.dup2(1, 2)  # last of all, so that an error above is heard
+
+
+def _limit(walls: Walls) -> None:
     bounds = {
-        resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_CPU: (cpu_s, cpu_s + 1),  # SIGXCPU, then SIGKILL for whoever ignores it
-        resource.RLIMIT_AS: (int(limits["memory_bytes"]),) * 2,
-        resource.RLIMIT_FSIZE: (int(limits["file_bytes"]),) * 2,
-        resource.RLIMIT_NOFILE: (int(limits["n_files"]),) * 2,
-        resource.RLIMIT_NPROC: (int(limits["n_processes"]),) * 2,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: walls.cpu_s,  # soft and hard alike: SIGKILL, which nobody can ignore
+        resource.RLIMIT_AS: walls.memory_bytes,
+        resource.RLIMIT_FSIZE: walls.file_bytes,
+        resource.RLIMIT_NOFILE: walls.n_files,
+        resource.RLIMIT_NPROC: walls.n_processes,
     }
     for kind, bound in bounds.items():
-        resource.setrlimit(kind, bound)
-    null = os.open("/dev/null", os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    os.close(null)
+        resource.setrlimit(kind, (bound, bound))

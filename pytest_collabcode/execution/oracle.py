@@ -1,8 +1,8 @@
-"""The judge's side: runs a problem's test in a sandbox of its own and calls the generated program through a proxy.
+"""The judge's side: runs a problem's test in a process of its own and calls the generated program through a proxy.
 
 Only this side writes verdicts, on a pipe that the program's process does not hold. Helper functions of the prompt
 that the test uses are this side's own copy. A fault of the program is remembered even when the test swallows the
-exception. Runs inside the sandbox: imports the standard library and this room's `wire` and `confine` only.
+exception. Runs inside the sandbox: imports the standard library and this room only.
 Not covered: tests that look at anything but the entry point's answers (attributes, printed text, identity).
 """
 
@@ -12,13 +12,12 @@ import builtins
 import json
 import os
 import random
-import sys
-import time
 from collections.abc import Callable, Mapping
 from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
 from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.walls import Walls
 from pytest_collabcode.execution.wire import (
     BrokenWireError,
     Channel,
@@ -26,8 +25,15 @@ from pytest_collabcode.execution.wire import (
     TooLargeError,
     decode,
     encode,
+    read_json,
     update_in_place,
 )
+
+READER, WRITER, VERDICT, JOB, RULES = 3, 4, 5, 6, 7
+"""The files of this process: answers in, calls out; where the verdict goes; problem and test; Landlock's rules."""
+
+GONE = 3
+"""Exit status of a judge whose program has ended, or closed its files, before it answered."""
 
 Ruling = tuple[str, str]
 """Outcome and detail; the outcome "gone" is settled outside, from the program's exit status."""
@@ -42,8 +48,7 @@ class Proxy:
 
     Example:
         >>> (calls, asked), (answers, told) = os.pipe(), os.pipe()
-        >>> reply = {"args": encode((3,)), "kwargs": encode({}), "result": 9}
-        >>> Channel(calls, told, limit_bytes=100).send(reply)  # what the program's side says of f(3)
+        >>> Channel(calls, told, limit_bytes=100).send({"result": 9})  # what the program's side says of f(3)
         >>> proxy = Proxy(Channel(answers, asked, limit_bytes=100))
         >>> proxy(3), proxy.n_calls, proxy.fault
         (9, 1, None)
@@ -77,7 +82,7 @@ class Proxy:
         reply = self._receive("by the program")
         try:
             for key, own in (("args", args), ("kwargs", kwargs)):
-                if reply[key] != request[key]:
+                if key in reply:  # the call has changed something in there
                     update_in_place(own, decode(reply[key]))
             return decode(reply["result"])
         except (KeyError, BrokenWireError):
@@ -146,13 +151,12 @@ def make_exception(kinds: list[type[BaseException]]) -> Exception:
     return ProgramError()
 
 
-def _judge(job: Mapping[str, Any], channel: Channel, started: Callable[[], None]) -> Ruling:
+def _judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
     """Run the test against the program at the other end of the channel.
 
     Args:
         job: prompt, canonical_solution, test, entry_point.
         channel: to the program's process.
-        started: called when that process is about to load the program.
     Returns:
         Outcome and detail; the detail holds builtin exception names and test lines only.
     """
@@ -164,9 +168,7 @@ def _judge(job: Mapping[str, Any], channel: Channel, started: Callable[[], None]
         if channel.receive() != "ready":
             raise BrokenWireError
     except (EOFError, BrokenWireError):
-        return "internal_error", "the program's sandbox did not start"
-    started()
-    channel.send("go")
+        return "internal_error", "the program's process did not start"
     proxy = Proxy(channel)
     random.seed(0)  # tests that draw their cases draw the same ones every time
     try:
@@ -231,17 +233,10 @@ def _line(trace: TracebackType) -> int:
     return trace.tb_lineno if trace.tb_frame.f_code.co_filename == "<test>" else 0
 
 
-def main() -> None:
-    """Judge one program: the job on standard input; argv names the pipes from and to it, and the verdict's."""
-    reader, writer, verdicts = (int(number) for number in sys.argv[1:])
-    job = json.load(sys.stdin.buffer)
-    confine(job["limits"])
-    channel = Channel(reader, writer, limit_bytes=job["limits"]["output_bytes"])
-    ruling = _judge(job, channel, lambda: _write(verdicts, "started", ""))
-    _write(verdicts, *ruling)
-    os._exit(0)
-
-
-def _write(verdicts: int, word: str, detail: str) -> None:
-    """Write a line with the time, which the kernel counts alike inside and outside."""
-    os.write(verdicts, json.dumps([word, detail, time.monotonic()]).encode() + b"\n")
+def main(walls: Walls) -> NoReturn:
+    """Judge one program from a forked process that has these files and the standard streams only."""
+    job = read_json(JOB)
+    confine(walls, RULES)
+    outcome, detail = _judge(job, Channel(READER, WRITER, limit_bytes=walls.output_bytes))
+    os.write(VERDICT, json.dumps([outcome, detail]).encode())
+    os._exit(GONE if outcome == "gone" else 0)

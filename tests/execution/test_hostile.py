@@ -1,20 +1,22 @@
 """Hostile programs, run for real: each would pass if what it tries succeeded, and none does.
 
-Not covered: a row for what issue 4 adds (cgroups, 10^5 files).
+Afterwards nothing of them is left: test_memory.py looks into what a program can see of others, test_unsafe.py runs
+some of them without namespaces.
 """
 
 import os
 import socket
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import pytest
 
-from pytest_collabcode.execution.executor import execute
+from pytest_collabcode.execution.crew import Crew
 from pytest_collabcode.execution.policy import Limits
-from pytest_collabcode.records import Execution, Generation, Problem
+from pytest_collabcode.execution.sandbox import open_sandbox
+from pytest_collabcode.execution.trial import Ruling
+from pytest_collabcode.records import Problem
 
 PROBLEM = Problem(
     task_id="plus_one",
@@ -22,11 +24,10 @@ PROBLEM = Problem(
     test="def check(candidate):\n    assert candidate(1) == 2\n",
     entry_point="answer",
 )
-# the sandboxes of this run are told from others' by a size that nobody else uses
-LIMITS = Limits(cpu_s=1, wall_s=4, memory_bytes=256 << 20, scratch_bytes=(20 << 20) + os.getpid())
+LIMITS = Limits(cpu_s=1, wall_s=4, memory_bytes=256 << 20, scratch_bytes=20 << 20)
 TOKEN = "token-of-the-caller"
 
-FRAME = "import os, struct, sys; w = int(sys.argv[2]); frame = lambda b: os.write(w, struct.pack('>I', len(b)) + b)\n"
+FRAME = "import os, struct; w = 4; frame = lambda b: os.write(w, struct.pack('>I', len(b)) + b)\n"
 LIBC = "import ctypes; libc = ctypes.CDLL(None)\n"
 
 # name: body of the function, expected outcomes, part of the expected detail
@@ -35,7 +36,23 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "sys.exit": ("import sys; sys.exit(0)", "failed", "SystemExit raised"),
     "KeyboardInterrupt": ("raise KeyboardInterrupt", "failed", "KeyboardInterrupt raised"),
     "own BaseException": ("raise type('E', (BaseException,), {})", "failed", "BaseException raised"),
-    "becomes another program": ("import os, sys; os.execv(sys.executable, ['python', '-c', ''])", "failed", "ended"),
+    "becomes another program": (
+        "import os, sys; os.execv(sys.executable, ['python', '-c', ''])",
+        "failed",
+        "PermissionError",
+    ),
+    "exits in a thread": (
+        "import os, threading, time; threading.Thread(target=os._exit, args=(0,)).start(); time.sleep(9)",
+        "failed",
+        "ended before it answered",
+    ),
+    "exits with 0 at exit": ("import atexit, os; atexit.register(os._exit, 0); raise SystemExit", "failed", ""),
+    "exits in an excepthook": ("import os, sys; sys.excepthook = lambda *a: os._exit(0); 1 / 0", "failed", ""),
+    "exits in __str__": (
+        "import os; return type('S', (), {'__str__': lambda s: os._exit(0)})()",
+        "failed",
+        "not plain",
+    ),
     "SystemExit in __del__": (
         "class D:\n    def __del__(self): raise SystemExit(0)\nd = D(); del d; return 0",
         "failed",
@@ -75,6 +92,31 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "failed",
         "",
     ),
+    "patches unittest": (
+        "import unittest\nfor name in dir(unittest.TestCase):\n"
+        "    if name.startswith('assert'): setattr(unittest.TestCase, name, lambda *a: None)\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
+    "patches the check": (
+        "import sys\nf = sys._getframe()\nwhile f:\n"
+        "    f.f_globals['check'] = f.f_globals['candidate'] = lambda *a: 2\n    f = f.f_back\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
+    "jumps over lines": (
+        "import sys\ndef trace(f, *a):\n    f.f_trace = trace; return trace\nsys.settrace(trace)\n"
+        "f = sys._getframe()\nwhile f: f.f_trace = trace; f = f.f_back\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
+    "walks the stack for the test": (
+        "import sys\nf = sys._getframe()\nwhile f:\n"
+        "    if 'assert' + ' candidate' in repr(f.f_locals) + repr(f.f_globals): return 2\n"
+        "    f = f.f_back\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
     "patches its own wire": (
         "import pytest_collabcode.execution.candidate as c\nc.encode = lambda v, d=0: 'passed'\nreturn 0",
         "tampered failed",
@@ -97,10 +139,17 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "reads a corpus": ("return 2 if open(CORPUS).read() else 0", "failed", "FileNotFoundError"),
+    "reads the checkpoint": ("return 2 if open(CHECKPOINT, 'rb').read() else 0", "failed", "FileNotFoundError"),
     "reads its environment": (
-        "import os; return 2 if 'COLLABCODE_TOKEN' in os.environ else 0",
+        "import os; return 2 if os.environ or os.getenv('COLLABCODE_TOKEN') else 0",
         "failed",
         "Assertion",
+    ),
+    "reads an inherited file": (
+        "import os\ndef there(fd):\n    try: return bool(os.fstat(fd))\n    except OSError: return False\n"
+        "return 2 if any(map(there, range(5, 1024))) else 0",
+        "failed",
+        "AssertionError",
     ),
     "reads others' environment": (
         "import glob; return 2 if any(open(p).read() for p in glob.glob('/proc/*/environ')) else 0",
@@ -110,6 +159,11 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "imports a foreign package": ("import pytest; return 2", "failed", "ModuleNotFoundError"),
     "writes into the root": ("open('/x', 'w'); return 2", "failed", "OSError"),
     "writes into the library": ("import os; open(os.__file__, 'a'); return 2", "failed", "Error raised"),
+    "writes into site-packages": (
+        "import os; open(os.path.dirname(os.__file__) + '/site-packages/x.pth', 'w'); return 2",
+        "failed",
+        "Error raised",
+    ),
     "writes into this tool": (
         "import pytest_collabcode.execution.wire as w; open(w.__file__, 'a'); return 2",
         "failed",
@@ -118,17 +172,23 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "TCP to the caller": (
         "import socket; socket.create_connection(('127.0.0.1', TCP), 2); return 2",
         "failed",
-        "ConnectionRefusedError",
+        "PermissionError",
     ),
     "UDP to the caller": (
-        "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', UDP)); return 0",
+        "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', UDP)); return 2",
         "failed",
-        "AssertionError",
+        "PermissionError",
     ),
+    "DNS": ("import socket; return 2 if socket.getaddrinfo('example.org', 80) else 0", "failed", "OSError"),
     "abstract socket": (
         "import socket; socket.socket(socket.AF_UNIX).connect('\\0' + ABSTRACT); return 2",
         "failed",
-        "ConnectionRefusedError",
+        "PermissionError",
+    ),
+    "a pair of sockets led elsewhere": (
+        "import socket; a, b = socket.socketpair(type=socket.SOCK_DGRAM); a.sendto(b'x', '\\0' + ABSTRACT); return 2",
+        "failed",
+        "PermissionError",
     ),
     "fork bomb": ("import os\nwhile True: os.fork()", "failed", "PermissionError"),
     "child process": ("import subprocess; subprocess.Popen(['x']); return 2", "failed", "PermissionError"),
@@ -143,25 +203,83 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "failed out_of_memory timeout",
         "",
     ),
-    "allocates 2 GB": ("bytearray(2 << 30); return 2", "out_of_memory", "MemoryError"),
+    "allocates 10 GB": ("bytearray(10 << 30); return 2", "out_of_memory", "MemoryError"),
     "allocates for ever": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "out_of_memory", "MemoryError"),
     "memory file": ("import os; os.memfd_create('x'); return 2", "failed", "PermissionError"),
     "shared memory segment": (LIBC + "return 2 if libc.shmget(0, 4096, 0o1600) >= 0 else 0", "failed", "Assertion"),
     "new user namespace": (LIBC + "return 2 if libc.unshare(0x10000000) == 0 else 0", "failed", "AssertionError"),
     "traces its parent": (LIBC + "return 2 if libc.ptrace(16, 1, 0, 0) == 0 else 0", "failed", "AssertionError"),
+    "traces anybody": (
+        LIBC + "return 2 if any(libc.ptrace(16, i, 0, 0) == 0 for i in range(1, 999)) else 0",
+        "failed",
+        "AssertionError",
+    ),
+    "mounts": (LIBC + "return 2 if libc.mount(b'x', b'/tmp', b'tmpfs', 0, None) == 0 else 0", "failed", "Assert"),
+    "unmounts": (LIBC + "return 2 if libc.umount2(b'/tmp', 2) == 0 else 0", "failed", "AssertionError"),
+    "has a capability": (
+        LIBC + "data = ctypes.create_string_buffer(24)\n"
+        "libc.capget((ctypes.c_uint * 2)(0x20080522, 0), data); return 2 if any(data.raw) else 0",
+        "failed",
+        "AssertionError",
+    ),
+    "asks for a capability": (
+        LIBC + "return 2 if libc.capset((ctypes.c_uint * 2)(0x20080522, 0), b'\\xff' * 24) == 0 else 0",
+        "failed",
+        "AssertionError",
+    ),
+    "becomes root": ("import os; os.setuid(0); return 2", "failed", "Error raised"),
     "raises its own limit": (
         "import resource; resource.setrlimit(resource.RLIMIT_CPU, (99, 99)); return 2",
         "failed",
         "ValueError",
     ),
+    "raises the limits of others": (
+        "import resource; resource.prlimit(1, resource.RLIMIT_CPU, (0, 0)); return 2",
+        "failed",
+        "PermissionError",
+    ),
     "endless loop": ("while True: pass", "timeout", "more than"),
+    "changes signal handlers and timers": (
+        "import signal\nfor n in range(1, 65):\n    try: signal.signal(n, signal.SIG_IGN)\n"
+        "    except (OSError, ValueError): pass\n"
+        "for which in range(3): signal.setitimer(which, 0)\nwhile True: pass",
+        "timeout",
+        "more than",
+    ),
+    "blocks every signal": (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
+        "timeout",
+        "more than",
+    ),
+    "outlives its parent": (
+        LIBC + "return 2 if libc.prctl(1, 0, 0, 0, 0) == 0 else 0",
+        "failed",
+        "AssertionError",
+    ),
     "ignores SIGXCPU": ("import signal; signal.signal(24, signal.SIG_IGN)\nwhile True: pass", "timeout", "more than"),
     "endless loop in C": ("import re; re.match('(a+)+$', 'a' * 50 + 'b')", "timeout", "more than"),
     "endless loop in __eq__ of a key": ("while True: {1: 1}.get(1)", "timeout", "more than"),
     "sleeps": ("import time; time.sleep(60); return 2", "timeout", "wall-clock"),
     "stops itself": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP); return 2", "timeout", "wall-clock"),
     "1 GB of output": ("for _ in range(1024): print('x' * (1 << 20))\nreturn 0", "failed timeout", ""),
-    "large file": ("open('x', 'wb').write(bytes(17 << 20)); return 2", "failed", "OSError"),
+    "1 GB of output past the interpreter": (
+        "import os\nfor _ in range(1024): os.write(1, bytes(1 << 20))\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
+    "1 GB file": (
+        "with open('x', 'wb') as f:\n    for _ in range(1024): f.write(bytes(1 << 20))\nreturn 2",
+        "failed",
+        "OSError",
+    ),
+    "sparse file": ("open('x', 'wb').truncate(1 << 30); return 2", "failed", "OSError"),
+    "100,000 files": ("for i in range(10**5): open(str(i), 'w').close()\nreturn 2", "failed", "OSError"),
+    "100,000 directories": (
+        "import os\nfor i in range(10**5): os.mkdir('d'); os.chdir('d')\nreturn 2",
+        "failed",
+        "OS",
+    ),
+    "10,000 open files": ("x = [open('x', 'w') for _ in range(10**4)]; return 2", "failed", "OSError"),
     "fills the disk": (
         "for i in range(20): open(str(i), 'wb').write(bytes(10 << 20))\nreturn 2",
         "failed",
@@ -175,7 +293,20 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     ),
     "kills its parent": ("import os; os.kill(os.getppid(), 9); return 0", "failed", ""),
     "kills everyone": ("import os; os.kill(-1, 9); return 0", "failed crashed", ""),
-    "kills its group": ("import os; os.killpg(0, 9); return 2", "crashed", "SIGKILL"),
+    "kills its group": ("import os; os.killpg(0, 9); return 2", "failed", "PermissionError"),
+    "kills anybody": (
+        "import os\nfor i in range(1, 999):\n    try:\n        if i != os.getpid(): os.kill(i, 9); return 2\n"
+        "    except OSError: pass\nreturn 0",
+        "failed",
+        "AssertionError",
+    ),
+    "kills itself": ("import os; os.kill(os.getpid(), 9)", "crashed", "SIGKILL"),
+    "has the kernel signal somebody": (
+        "import fcntl, os; r, w = os.pipe(); fcntl.fcntl(r, fcntl.F_SETOWN, 1); return 2",
+        "failed",
+        "PermissionError",
+    ),
+    "alarm": ("import signal, time; signal.alarm(1); time.sleep(9)", "crashed", "SIGALRM"),
     "segmentation fault": (LIBC + "ctypes.string_at(0)", "crashed", "SIGSEGV"),
     "aborts": ("import os; os.abort()", "crashed", "SIGABRT"),
     "huge result": ("return 'x' * (20 << 20)", "failed", "too large"),
@@ -208,32 +339,36 @@ def listeners():
 
 
 @pytest.fixture(scope="module")
-def ran(listeners, tmp_path_factory) -> dict[str, Execution]:
-    corpus = tmp_path_factory.mktemp("corpus") / "private.py"
-    corpus.write_text("secret = 1\n")
+def crew():
+    with Crew(open_sandbox(LIMITS), 2) as crew:
+        # two at a time, so that both workers are there
+        for future in [crew.submit(crew.try_program, PROBLEM, "    import time; time.sleep(1)\n") for _ in range(2)]:
+            future.result()
+        yield crew
+
+
+@pytest.fixture(scope="module")
+def before(crew) -> list[tuple[object, ...]]:
+    return [state(worker) for worker in workers(crew)]
+
+
+@pytest.fixture(scope="module")
+def ran(crew, before, listeners, tmp_path_factory) -> dict[str, Ruling]:
+    private = tmp_path_factory.mktemp("corpus") / "private.py"
+    private.write_text("secret = 1\n")
+    weights = private.with_name("model.safetensors")
+    weights.write_bytes(b"weights")
     tcp, udp, _ = listeners
     own = Path(sys.base_prefix)  # the interpreter may live at home, and only the way to it is seen
     names = {"OWN": own.relative_to(Path.home()).parts[0] if own.is_relative_to(Path.home()) else ""}
-    names |= {"HOME": str(Path.home()), "CORPUS": str(corpus), "ABSTRACT": f"collabcode-{os.getpid()}"}
-    names |= {"TCP": tcp.getsockname()[1], "UDP": udp.getsockname()[1]}
+    names |= {"HOME": str(Path.home()), "CORPUS": str(private), "CHECKPOINT": str(weights)}
+    names |= {"TCP": tcp.getsockname()[1], "UDP": udp.getsockname()[1], "ABSTRACT": f"collabcode-{os.getpid()}"}
     header = "".join(f"{name} = {value!r}\n" for name, value in names.items())
-    texts = [textwrap.indent(header + body, "    ") for body, _, _ in PROGRAMS.values()]
-    generations = [generation(text, i) for i, text in enumerate(texts)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLLABCODE_TOKEN", TOKEN)
-        executions = execute({PROBLEM.task_id: PROBLEM}, generations, limits=LIMITS)
-    return dict(zip(PROGRAMS, executions, strict=True))
-
-
-def generation(completion: str, sample_index: int = 0) -> Generation:
-    return Generation(
-        task_id=PROBLEM.task_id,
-        sample_index=sample_index,
-        completion=completion,
-        n_tokens=0,
-        duration_s=0,
-        stop_reason="eos",
-    )
+        texts = {name: textwrap.indent(header + body, "    ") for name, (body, _, _) in PROGRAMS.items()}
+        futures = {name: crew.submit(crew.try_program, PROBLEM, text) for name, text in texts.items()}
+        return {name: future.result() for name, future in futures.items()}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -244,11 +379,11 @@ def test_a_hostile_program_never_passes_and_is_labelled(ran, name):
 
 
 def test_details_are_short_and_printable(ran):
-    assert all(execution.detail.isprintable() and len(execution.detail) <= 200 for execution in ran.values())
+    assert all(ruling.detail.isprintable() and len(ruling.detail) <= 200 for ruling in ran.values())
 
 
 def test_a_program_is_ended_at_its_limit(ran):
-    assert max(execution.duration_s for execution in ran.values()) <= LIMITS.wall_s + 1
+    assert max(ruling.duration_s for ruling in ran.values()) <= LIMITS.wall_s + 1
 
 
 def test_nothing_reaches_the_caller_by_network(ran, listeners):
@@ -256,26 +391,34 @@ def test_nothing_reaches_the_caller_by_network(ran, listeners):
         listeners[1].recv(1)
 
 
-def test_no_process_is_left(ran):
-    deadline = time.monotonic() + 5
-    while sandboxes() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert sandboxes() == []
+def test_a_thread_left_behind_ends_with_the_verdict(crew, before):
+    leaves = "    import threading\n    def spin():\n        while True: pass\n"
+    leaves += "    threading.Thread(target=spin, daemon=True).start()\n    return x + 1\n"
+    assert crew.try_program(PROBLEM, leaves).outcome == "passed"
+    assert [state(worker)[1] for worker in workers(crew)] == ["", ""]
 
 
-def test_the_next_program_passes(ran):
-    (execution,) = execute({PROBLEM.task_id: PROBLEM}, [generation("    return x + 1\n")], limits=LIMITS)
-    assert execution.passed
+def test_no_process_file_or_mount_is_left_and_memory_is_back(ran, crew, before):
+    after = [state(worker) for worker in workers(crew)]
+    assert [found[:-1] for found in after] == [found[:-1] for found in before]
+    assert all(now[-1] <= then[-1] + (4 << 20) for now, then in zip(after, before, strict=True))
 
 
-def sandboxes() -> list[str]:
-    """Processes of bubblewrap started with this module's limits; its first process inside is the last to die."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            arguments = path.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if str(LIMITS.scratch_bytes).encode() in arguments:
-            found.append(path.parent.name)
-    return found
+def test_the_next_program_passes(ran, crew):
+    assert crew.try_program(PROBLEM, "    return x + 1\n").outcome == "passed"
+
+
+def workers(crew):
+    return sorted((seat._worker for seat in crew._all), key=lambda worker: worker.pid)
+
+
+def state(worker) -> tuple[object, ...]:
+    """The zygote's children, those of its own init, its mounts and open files; last its memory in bytes."""
+    process = Path(f"/proc/{worker.pid}")
+    parent = process.joinpath("stat").read_text().rpartition(")")[2].split()[1]
+    children = process.joinpath("task", str(worker.pid), "children").read_text()
+    siblings = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    mounts = process.joinpath("mountinfo").read_text()
+    files = sorted(path.name for path in process.joinpath("fd").iterdir())
+    resident = int(process.joinpath("statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return worker.pid, children, siblings, mounts, tuple(files), sorted(Path().iterdir()), resident

@@ -1,0 +1,216 @@
+"""The zygote: an interpreter, started once inside the walls, that forks the processes of each trial.
+
+It takes orders from the host over a socket, with the files that an order needs: the program's and the judge's job,
+and the end of a pipe for the verdict. It hands them on unread, so that no later program can find in its memory an
+earlier program or any problem's test. Per trial it forks the judge, and the program as process 2 of a process
+namespace and with mounts of its own; whatever is in there is gone before the answer is sent.
+Runs inside the sandbox: imports the standard library and this room only.
+Not covered: a verdict (the judge's), what an exit status means (the host's).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from pytest_collabcode.execution import breaches, candidate, landlock, oracle
+from pytest_collabcode.execution.kernel import (
+    NEW_MOUNTS,
+    NEW_PROCESSES,
+    Keeper,
+    die_with_parent,
+    forbid_new_privileges,
+    fork,
+    fork_into,
+    install_filter,
+    keep_mounts_private,
+    mount_scratch,
+)
+from pytest_collabcode.execution.walls import TRIAL, Walls
+
+_PRELOADED = (  # what most programs import, and no more: what is here is copied for every process
+    "abc array bisect cmath collections contextlib copy ctypes decimal enum fractions functools hashlib heapq io "
+    "itertools json math operator os random re string struct sys time types typing"
+)
+_MAX_FILES = 256  # of the zygote itself
+_GARBAGE = 10_000, 10, 10  # collect after so many new objects: most programs end before
+_STACK_BYTES = 1 << 14  # of a process that only sleeps
+_END_S = 1.0  # for a program that has closed its files to end
+
+Role = Callable[[Walls], NoReturn]
+"""What a forked process is for; it confines itself before it does anything foreign."""
+
+
+def main() -> NoReturn:
+    """Start: the walls on standard input, the socket's number in argv."""
+    walls = Walls.from_json(sys.stdin.buffer.read())
+    if not walls.namespaced:
+        die_with_parent()  # bubblewrap sees to it otherwise
+        _serve(walls, int(sys.argv[1]))
+    # In a process namespace that belongs to the user namespace we have a say in, we can always come back to it.
+    child = fork(NEW_PROCESSES | NEW_MOUNTS)
+    if child == 0:
+        keep_mounts_private()
+        _serve(walls, int(sys.argv[1]))
+    os.close(int(sys.argv[1]))
+    os.waitpid(child, 0)
+    os._exit(0)
+
+
+def _serve(walls: Walls, socket_number: int) -> NoReturn:
+    """Obey until the host hangs up."""
+    control = socket.socket(fileno=socket_number)
+    for name in _PRELOADED.split():
+        importlib.import_module(name)
+    sys.path.remove(os.environ["PYTHONPATH"])  # programs have the standard library only
+    os.environ.clear()
+    os.chdir("/")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
+    os.dup2(1, 0)  # /dev/null; standard error is the host's ear until a child is confined
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # see kernel.Keeper
+    interfaces = [name for _, name in socket.if_nameindex()]  # which is asked over a socket, so before the filter
+    forbid_new_privileges()
+    install_filter(bytes.fromhex(walls.filters[0]))
+    version = landlock.version()
+    zygote = _Zygote(walls._replace(landlocked=version > 0))
+    gc.collect()
+    gc.freeze()  # no collection in a child touches, and so copies, what is there by now
+    gc.set_threshold(*_GARBAGE)
+    control.send(json.dumps({"landlock": version, "interfaces": interfaces}).encode())
+    while True:
+        order, files, _, _ = socket.recv_fds(control, 16, 3)
+        if not order:
+            os._exit(0)
+        report = zygote.try_program(*files) if order == TRIAL else zygote.probe(*files)
+        control.send(json.dumps(report).encode())
+
+
+class _Zygote:
+    def __init__(self, walls: Walls) -> None:
+        self._walls = walls
+        self._stack = bytearray(_STACK_BYTES)
+        self._judges_rules = self._programs_rules = os.open("/dev/null", os.O_RDONLY)
+        if walls.landlocked:
+            readable = [*walls.readable, "/dev/urandom"]
+            self._judges_rules = landlock.make_rules(readable, ["/dev/null"])
+            self._programs_rules = landlock.make_rules(readable, ["/dev/null", walls.scratch])
+
+    def try_program(self, program_job: int, judge_job: int, verdict: int) -> dict[str, object]:
+        """Run a program and its judge; both are dead on return.
+
+        Returns:
+            wall_s from the fork to the verdict; timed_out; of judge and program how they ended, as `_reap` says it.
+        """
+        began = time.monotonic()
+        keeper = self._open_namespace()  # before there are pipes that it would hold open
+        (calls, asked), (answers, told) = os.pipe(), os.pipe()
+        judge = self._fork_judge([answers, asked, verdict, judge_job])
+        program = self._fork_confined(candidate.main, [calls, told, program_job], keeper)
+        for file in (program_job, judge_job, verdict, calls, asked, answers, told):
+            os.close(file)
+        judged = _wait(judge, began + self._walls.wall_s)
+        took_s = time.monotonic() - began
+        gone = judged is not None and judged["status"] == oracle.GONE
+        ended = _wait(program, time.monotonic() + _END_S) if gone else None
+        report = {
+            "wall_s": took_s,
+            "timed_out": judged is None,
+            "judge": judged or _kill(judge),
+            "program": ended or _kill(program),
+        }
+        if keeper is not None:
+            keeper.end()
+        return report
+
+    def probe(self, findings: int, paths: int) -> dict[str, object]:
+        """Attack the walls from where a program would stand."""
+        keeper = self._open_namespace()
+        attacker = self._fork_confined(breaches.main, [findings, paths], keeper)
+        for file in (findings, paths):
+            os.close(file)
+        ended = _wait(attacker, time.monotonic() + self._walls.wall_s) or _kill(attacker)
+        if keeper is not None:
+            keeper.end()
+        return {"program": ended}
+
+    def _open_namespace(self) -> Keeper | None:
+        return Keeper(self._stack) if self._walls.namespaced else None
+
+    def _fork_judge(self, files: Sequence[int]) -> int:
+        child = fork()
+        if child == 0:
+            _play([*files, self._judges_rules], lambda: oracle.main(self._walls))
+        return child
+
+    def _fork_confined(self, role: Role, files: Sequence[int], keeper: Keeper | None) -> int:
+        """Fork a process with namespaces, if there are any, and a scratch directory of its own."""
+        if keeper is not None:
+            fork_into(keeper.process)
+        child = fork(NEW_MOUNTS if keeper is not None else 0)
+        if child == 0:
+            _play([*files, self._programs_rules], lambda: self._enter(role))
+        if keeper is not None:
+            fork_into(os.getpid())
+        return child
+
+    def _enter(self, role: Role) -> NoReturn:
+        walls = self._walls
+        scratch = f"{walls.scratch}/tmp"
+        if walls.namespaced:  # else the host empties it between programs
+            mount_scratch(scratch, n_bytes=walls.scratch_bytes, n_files=walls.scratch_files)
+        os.chdir(scratch)
+        role(walls)
+
+
+def _play(files: Sequence[int], act: Callable[[], NoReturn]) -> NoReturn:
+    """Be a child to the end, with these files, renumbered 3, 4 and so on, and the standard streams."""
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        spare = [fcntl.fcntl(file, fcntl.F_DUPFD, 3 + len(files)) for file in files]  # off the numbers to be given
+        for number, file in enumerate(spare, start=3):
+            os.dup2(file, number)
+        os.closerange(3 + len(files), _MAX_FILES)
+        act()
+    except BaseException as error:  # before the walls stand it is heard by the host, behind them by nobody
+        os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+    finally:
+        os._exit(1)
+
+
+def _wait(process: int, deadline: float) -> dict[str, float] | None:
+    """Return how a child ended, or None when it has not by then."""
+    handle = os.pidfd_open(process)
+    try:
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        ended = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+    finally:
+        os.close(handle)
+    return _reap(process) if ended else None
+
+
+def _kill(process: int) -> dict[str, float]:
+    os.kill(process, signal.SIGKILL)
+    return {**_reap(process), "signal": 0}  # ours, which says nothing about the program
+
+
+def _reap(process: int) -> dict[str, float]:
+    """Return the signal and exit status a child ended with, and the CPU time of it and those it waited for."""
+    _, status, usage = os.wait4(process, 0)
+    signalled = os.WIFSIGNALED(status)
+    return {
+        "signal": os.WTERMSIG(status) if signalled else 0,
+        "status": 0 if signalled else os.WEXITSTATUS(status),
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }
