@@ -17,7 +17,7 @@ from pytest_collabcode.corpus.consortium import Consortium
 from pytest_collabcode.corpus.fetch import fetch_wheel
 from pytest_collabcode.corpus.wheels import find_wheel
 from pytest_collabcode.errors import CollabcodeError
-from pytest_collabcode.execution.sandbox import probe
+from pytest_collabcode.execution.sandbox import Isolation, probe
 from pytest_collabcode.models.probes import measured_peaks
 from pytest_collabcode.session import MIN_FREE_BYTES, Session
 from pytest_collabcode.settings import Settings
@@ -25,6 +25,10 @@ from pytest_collabcode.settings import Settings
 # Measured once with `make gate` on the machine the figures of README come from; scaled by the GEMM probe here.
 REFERENCE_CORE_S = {"smoke": 120.0, "demo": 2400.0, "paper": 400_000.0}
 REFERENCE_GEMM_FLOPS = 93e9
+FURTHER_WALLS = {  # those that a sandbox holds without
+    "landlock": "no Landlock: Linux 5.13 or newer has it, where it is enabled",
+    "cgroup": "no control group: memory and pids of cgroup v2 are not handed down to this process",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +66,21 @@ def examine(settings: Settings) -> Iterator[Check]:
     """
     system = platform.system()
     yield Check(name="system", ok=system == "Linux", text=f"{system}, Python {platform.python_version()}")
-    isolation = probe()
-    said = isolation.level if isolation.available else f"{isolation.reason}; pass@k stays UNMEASURED without it"
-    yield Check(name="isolation", ok=isolation.available, text=said)
+    yield _isolation(probe())
     yield _disk(settings.store)
     consortium = Session(settings).consortium
     yield from _data(consortium, settings.store)
     yield _speed(settings)
+
+
+def _isolation(isolation: Isolation) -> Check:
+    if not isolation.available:
+        text = f"{isolation.reason}; until then a run that measures pass@k stops before it begins"
+        return Check(name="isolation", ok=False, text=text)
+    missing = [text for wall, text in FURTHER_WALLS.items() if wall not in isolation.level]
+    return Check(
+        name="isolation", ok=True, text="; ".join([isolation.level, f"a sample has {isolation.bound}", *missing])
+    )
 
 
 def _disk(store: Path) -> Check:

@@ -59,6 +59,20 @@ class Journal:
                 records[record[0]] = record[1]
         return records
 
+    @contextmanager
+    def filling(self) -> Iterator[dict[str, Any]]:
+        """Yield every intact record, held alone by whoever adds what is missing; others wait, then find it added.
+
+        The kernel lets go when its holder dies. Reading and appending need no hold.
+        """
+        lock = FileLock(self._lock.with_suffix(".filling"))
+        with _writing(self.path):
+            lock.acquire()
+        try:
+            yield self.read()
+        finally:
+            lock.release()
+
     def append(self, records: Mapping[str, Any]) -> None:
         """Add records, flushed and synced before this returns.
 

@@ -1,0 +1,160 @@
+"""Executions: what generated programs run in on this machine, and what became of each, stored as it comes.
+
+A program runs once for its problem, limits, isolation, Python and EXECUTION_VERSION; its duplicates share the result,
+and a run that goes on after a kill begins with what is stored.
+Not covered: running programs (execution/), what the outcomes mean (tasks/humaneval.py).
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+
+from pytest_collabcode.digests import digest_of
+from pytest_collabcode.errors import InternalSampleError, IsolationError
+from pytest_collabcode.execution.policy import DEFAULT_LIMITS
+from pytest_collabcode.execution.sandbox import Isolation, probe
+from pytest_collabcode.progress import Report
+from pytest_collabcode.records import Execution, Generation, Outcome
+from pytest_collabcode.store import Journal
+
+EXECUTION_VERSION = 2  # raise whenever the same program may come to another end
+UNSAFE = "unsafe"  # how a level begins that keeps nothing in
+
+Run = Callable[[Iterable[Generation]], Iterator[Execution]]
+"""Generations in, one execution each out, in order."""
+
+
+def isolation_here(*, allow_unsafe: bool) -> Isolation:
+    """Return what generated programs run in: kernel isolation where it holds, what is left of it only where allowed.
+
+    Args:
+        allow_unsafe: the user accepts that programs are not kept from this machine's files and network.
+    Returns:
+        Isolation; not available where programs must not run.
+    Example:
+        >>> isolation_here(allow_unsafe=False).level in ("none", isolation_here(allow_unsafe=True).level)
+        True
+    """
+    isolation = probe()
+    return probe(unsafe=True) if allow_unsafe and not isolation.available else isolation
+
+
+def require_isolation(isolation: Isolation, *, option: str) -> None:
+    """Refuse to run generated programs where nothing keeps them in.
+
+    Args:
+        isolation: of isolation_here.
+        option: that would let them run.
+    Raises:
+        IsolationError: the sentence says what is missing, what to install and what the option is.
+    Example:
+        >>> require_isolation(Isolation(level="none", available=False, reason="no bwrap: install it"), option="--yes")
+        Traceback (most recent call last):
+        pytest_collabcode.errors.IsolationError: no bwrap: install it; or let programs run without isolation by --yes
+    """
+    if isolation.available:
+        return
+    recipe = "" if sys.platform == "linux" else "; README has the container recipe"
+    raise IsolationError(f"{isolation.reason}{recipe}; or let programs run without isolation by {option}")
+
+
+def is_unsafe(level: str) -> bool:
+    """Return whether a level keeps nothing in: programs run under it only because the user allowed it.
+
+    Example:
+        >>> is_unsafe("unsafe: seccomp+rlimits"), is_unsafe("bwrap namespaces+seccomp+rlimits")
+        (True, False)
+    """
+    return level.startswith(UNSAFE)
+
+
+def how_executed(level: str) -> dict[str, str]:
+    """Return what an outcome depends on besides program and problem.
+
+    Example:
+        >>> how_executed("bwrap namespaces")["isolation"]
+        'bwrap namespaces'
+    """
+    return {
+        "version": str(EXECUTION_VERSION),
+        "limits": digest_of(DEFAULT_LIMITS),
+        "python": platform.python_version(),
+        "isolation": level,
+    }
+
+
+def stored_executions(
+    generations: Sequence[Generation],
+    begin: Callable[[], Run],
+    *,
+    journal: Journal,
+    progress: Report,
+) -> list[Execution]:
+    """Return what became of each generated program, running only those that the journal lacks.
+
+    Args:
+        generations: of problems that the journal's digest covers, as it covers how_executed.
+        begin: called only when something is missing; returns what runs it.
+        journal: appended to as results come; while this run fills it another waits, and then finds it filled.
+        progress: told how many of the missing programs have run.
+    Returns:
+        One execution per generation, in order.
+    Raises:
+        InternalSampleError: the tool failed on a sample, which is named; what ran before it is stored.
+        StoreError: the journal cannot be read or written; what was appended before stays.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> generation = Generation(
+        ...     task_id="t", sample_index=0, completion="pass", n_tokens=1, duration_s=0, stop_reason="eos")
+        >>> ran = {"outcome": Outcome.PASSED, "duration_s": 0.1, "isolation": "bwrap"}
+        >>> def begin():
+        ...     return lambda missing: (Execution(task_id=g.task_id, sample_index=0, **ran) for g in missing)
+        >>> with TemporaryDirectory() as folder:
+        ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
+        ...     first = stored_executions([generation], begin, journal=journal, progress=lambda *_: None)
+        ...     stored_executions([generation], None, journal=journal, progress=None) == first  # nothing runs now
+        True
+    """
+    keys = [f"{g.task_id}|{digest_of(g.completion)}" for g in generations]
+    known = journal.read()
+    if not known.keys() >= set(keys):
+        run = begin()
+        with journal.filling() as known:
+            missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
+            with closing(_run(run, missing.values())) as ended:
+                for number, (key, execution) in enumerate(zip(missing, ended, strict=True), start=1):
+                    known[key] = _row(execution)
+                    journal.append({key: known[key]})
+                    progress(number, len(missing), "executing")
+    return [_execution(g, known[key]) for key, g in zip(keys, generations, strict=True)]
+
+
+def _run(run: Run, generations: Collection[Generation]) -> Generator[Execution, None, None]:
+    """Run what there is; closing this ends what runs."""
+    if generations:
+        yield from run(generations)
+
+
+def _row(execution: Execution) -> list[object]:
+    if execution.outcome is Outcome.INTERNAL_ERROR:
+        raise InternalSampleError(
+            f"{execution.task_id}#{execution.sample_index}: the tool failed on this sample, "
+            f"which says nothing about the program: {execution.detail}"
+        )
+    return [execution.outcome, execution.duration_s, execution.isolation, execution.detail]
+
+
+def _execution(generation: Generation, row: Sequence[object]) -> Execution:
+    outcome, duration_s, isolation, detail = row
+    return Execution(
+        task_id=generation.task_id,
+        sample_index=generation.sample_index,
+        outcome=Outcome(str(outcome)),
+        duration_s=float(str(duration_s)),
+        isolation=str(isolation),
+        detail=str(detail),
+    )

@@ -1,0 +1,352 @@
+"""`collabcode execute`: one result per generation, in order, whatever ends the run in between."""
+
+import gzip
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from filelock import FileLock
+
+from pytest_collabcode.cli import main
+from pytest_collabcode.commands import execute as command
+from pytest_collabcode.execution.sandbox import Isolation
+from pytest_collabcode.records import Execution, Outcome
+
+PROMPT = "def f(x):\n"
+RIGHT, WRONG, SLOW = "    return x + 1\n", "    return x\n", "    import time; time.sleep(0.5); return x + 1\n"
+RESULTS = ["outcome", "passed", "detail", "duration_s", "isolation"]
+
+
+def problem(task_id="t", test="assert candidate(1) == 2", **more):
+    check = f"def check(candidate):\n    {test}\n"
+    return {"task_id": task_id, "prompt": PROMPT, "test": check, "entry_point": "f", **more}
+
+
+def generation(completion=RIGHT, task_id="t", **more):
+    return {"task_id": task_id, "completion": completion, **more}
+
+
+def lines(objects):
+    return (o if isinstance(o, str) else json.dumps(o) + "\n" for o in objects)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write problems and generations; return the arguments of the command."""
+
+    def write(problems, generations, out="o.jsonl"):
+        for name, objects in (("p", problems), ("g", generations)):
+            with (tmp_path / f"{name}.jsonl").open("w", encoding="utf-8") as stream:
+                stream.writelines(lines(objects))
+        shown = {"problems": tmp_path / "p.jsonl", "generations": tmp_path / "g.jsonl", "out": tmp_path / out}
+        return ["execute", *(f"--{key}={path}" for key, path in shown.items())]
+
+    return write
+
+
+@pytest.fixture
+def run(capsys):
+    def run(arguments):
+        code = main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "o.jsonl"
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def untimed(path):
+    return [{key: value for key, value in line.items() if key != "duration_s"} for line in read(path)]
+
+
+def started(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pytest_collabcode", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def seen(path, n_lines):
+    """Wait until a file has so many lines."""
+    deadline = time.monotonic() + 60
+    while not path.exists() or path.read_bytes().count(b"\n") < n_lines:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_every_line_is_answered_in_order_and_as_it_was_written(files, run, out):
+    written = [
+        '{"completion": "    return x\\n",   "task_id" : "t", "é": "\\u00e9漢\\ud800", "sample_index": 7}\n',
+        "\n",
+        '\t{"task_id":"u","completion":"    return x + 1\\n","n":1e5,"big":123456789012345678901,"no":NaN }\r\n',
+        '{"task_id": "t", "completion": "    return x + 1\\n", "nested": {"a": [1.0, null, {"b": "}"}]}}',
+    ]
+    code, said, _ = run(files([problem(), problem("u", "assert candidate(1) == 3")], written))
+    assert code == 0
+    results = out.read_text(encoding="utf-8").splitlines()
+    for result, text in zip(results, [written[0], written[2], written[3]], strict=True):
+        assert result.startswith(text.strip()[:-1].rstrip() + ', "outcome": ')
+    parsed = read(out)
+    assert [list(line)[-5:] for line in parsed] == [RESULTS] * 3
+    assert [(line["outcome"], line["passed"]) for line in parsed] == [
+        ("failed", False),
+        ("failed", False),
+        ("passed", True),
+    ]
+    assert parsed[0]["detail"] == "AssertionError at test line 2" and parsed[0]["duration_s"] > 0
+    assert all(line["isolation"] in said for line in parsed)
+
+
+def test_the_summary_counts_samples_outcomes_and_the_mean_over_problems(files, run, out):
+    samples = [generation(RIGHT), generation(WRONG), generation(WRONG, "u"), generation("    x = (\n", "u")]
+    code, said, _ = run(files([problem(), problem("u"), problem("never asked")], samples))
+    assert code == 0
+    first, last = said.splitlines()
+    assert first.startswith("4 generations of 3 problems; isolation: ")
+    assert f"{out}: 4 samples of 2 problems: 3 failed, 1 passed; pass@1 = 0.25; isolation: " in last
+    assert last.endswith(" s")
+
+
+def test_both_inputs_may_be_compressed(tmp_path, run, out):
+    for name, content in (("p", [problem()]), ("g", [generation()])):
+        with gzip.open(tmp_path / f"{name}.jsonl.gz", "wt") as stream:
+            stream.writelines(lines(content))
+    arguments = [f"--problems={tmp_path / 'p.jsonl.gz'}", f"--generations={tmp_path / 'g.jsonl.gz'}", f"--out={out}"]
+    assert run(["execute", *arguments])[0] == 0
+    assert [line["outcome"] for line in read(out)] == ["passed"]
+
+
+P, G = [problem()], [generation()]
+
+
+@pytest.mark.parametrize(
+    ("problems", "generations", "message"),
+    [
+        (["{\n"], G, "p.jsonl:1: not JSON"),
+        ([problem(), "\n", problem()], G, "p.jsonl:3: task_id='t' stands in an earlier line already"),
+        ([{k: v for k, v in problem().items() if k != "test"}], G, "p.jsonl:1: test is missing"),
+        ([problem(prompt=None)], G, "p.jsonl:1: prompt is of type NoneType, not a string"),
+        ([problem(canonical_solution=3)], G, "p.jsonl:1: canonical_solution is of type int"),
+        ([], G, "p.jsonl holds no problem"),
+        (P, [], "g.jsonl holds no generation"),
+        (P, [generation(), '{"task_id": "t", "comp'], "g.jsonl:2: not JSON"),
+        (P, ["[1]\n"], "g.jsonl:1: list where an object is expected"),
+        (P, ["[" * 100_000 + "\n"], "g.jsonl:1: not JSON"),
+        (P, [{"task_id": "t"}], "g.jsonl:1: completion is missing"),
+        (P, [generation(), {"completion": ""}], "g.jsonl:2: task_id is missing"),
+        (P, [generation(["x"])], "g.jsonl:1: completion is of type list, not a string"),
+        (P, [generation(), generation(task_id="T")], "g.jsonl:2: task_id='T' is none of the problems"),
+        (P, [generation(sample_index=True)], "g.jsonl:1: sample_index is not a whole number"),
+        (P, [generation(sample_index=-1)], "g.jsonl:1: sample_index is not a whole number"),
+        (P, [generation(passed=1)], "g.jsonl:1: key 'passed' is one that the result adds"),
+    ],
+)
+def test_a_wrong_line_is_one_sentence_before_anything_runs(files, run, out, problems, generations, message):
+    code, _, said = run(files(problems, generations))
+    assert code == 4 and message in said and said.count("\n") == 1, said
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"problems": "/no/p.jsonl"}, "--problems=/no/p.jsonl: no such file"),
+        ({"generations": "/"}, "--generations=/: is not a file"),
+        ({"out": "/dev/null/o.jsonl"}, "--out=/dev/null/o.jsonl cannot be written"),
+        ({"workers": "0"}, "--workers=0: at least one is needed"),
+    ],
+)
+def test_a_wrong_option_is_one_sentence(files, run, change, message):
+    arguments = [*files(P, G), *(f"--{key}={value}" for key, value in change.items())]
+    code, _, said = run(arguments)
+    assert code == 4 and message in said and said.count("\n") == 1, said
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe{}", b'{"task_id": "\xe9"}'])
+def test_what_is_no_text_is_refused(files, run, tmp_path, text):
+    arguments = files(P, G)
+    (tmp_path / "g.jsonl").write_bytes(text)
+    assert "g.jsonl:1: not UTF-8" in run(arguments)[2]
+    (tmp_path / "g.jsonl.gz").write_bytes(gzip.compress("".join(lines(G * 99)).encode())[:-20])
+    assert "g.jsonl.gz:" in run([*arguments, f"--generations={tmp_path / 'g.jsonl.gz'}"])[2]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 3, 4])
+@pytest.mark.parametrize("torn", [0, 1, 30])
+def test_a_run_goes_on_behind_the_last_whole_line(files, run, out, monkeypatch, keep, torn):
+    samples = [generation(text, by=i) for i, text in enumerate([RIGHT, WRONG, RIGHT, "    return 2\n"])]
+    arguments = files(P, samples)
+    assert run(arguments)[0] == 0
+    whole = out.read_bytes().splitlines(keepends=True)
+    head, tail = b"".join(whole[:keep]), b"".join(whole[keep : keep + 1])[:torn]
+    out.write_bytes(head + tail)
+    ran = []
+    original = command.execute_in_order
+
+    def spy(problems, generations, **how):
+        return original(problems, (ran.append(g.sample_index) or g for g in generations), **how)
+
+    before = untimed_of(whole)
+    monkeypatch.setattr(command, "execute_in_order", spy)
+    code, said, _ = run(arguments)
+    assert code == 0 and ran == list(range(keep, 4))
+    assert (f"{keep} of them executed before" in said) == (keep > 0)
+    assert "4 samples of 1 problems: 3 passed, 1 failed; pass@1 = 0.75" in said
+    assert out.read_bytes().startswith(head) and untimed(out) == before
+
+
+def untimed_of(raw):
+    return [{key: value for key, value in json.loads(line).items() if key != "duration_s"} for line in raw]
+
+
+def test_a_killed_run_loses_nothing_and_repeats_nothing(files, run, out, tmp_path):
+    texts = [RIGHT, WRONG, *(f"{SLOW}    # {i}\n" for i in range(6)), "    return 1 / 0\n", RIGHT]
+    arguments = files([problem(canonical_solution=RIGHT)], [generation(text, by=i) for i, text in enumerate(texts)])
+    assert run([*arguments, f"--out={tmp_path / 'undisturbed.jsonl'}"])[0] == 0
+    kept = b""
+    for n_lines in (1, 4):
+        process = started([*arguments, "--workers=2"])
+        seen(out, n_lines)
+        refused = run(arguments)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "it ended before it was killed"
+        assert refused[0] == 4 and "is being written by another run" in refused[2]
+        assert out.read_bytes().startswith(kept)
+        kept = out.read_bytes().rpartition(b"\n")[0] + b"\n"
+    assert run(arguments)[0] == 0
+    assert out.read_bytes().startswith(kept)
+    assert untimed(out) == untimed(tmp_path / "undisturbed.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("problems", "generations", "message"),
+    [
+        (P, [generation(by=2)], "line 1 is not the result of"),
+        (P, [generation()], "line 2 is not the result of any generation"),
+        ([problem(test="assert True")], [generation(), generation(WRONG)], "made with another value of 'problems'"),
+    ],
+)
+def test_results_of_other_inputs_are_not_gone_on_with(files, run, out, problems, generations, message):
+    assert run(files(P, [generation(), generation(WRONG)]))[0] == 0
+    before = out.read_bytes()
+    code, _, said = run(files(problems, generations))
+    assert code == 4 and message in said and "name another --out" in said and said.count("\n") == 1, said
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("inputs", [None, "", "{}", "[]"])
+def test_a_file_of_something_else_is_left_alone(files, run, out, inputs):
+    out.write_text("mine, without a line break")
+    if inputs is not None:
+        out.with_name("o.jsonl.inputs").write_text(inputs)
+    code, _, said = run(files(P, G))
+    assert code == 4 and "o.jsonl.inputs beside it does not say what it was made from" in said
+    assert out.read_text() == "mine, without a line break"
+
+
+def test_results_of_another_isolation_are_not_gone_on_with(files, run, out, monkeypatch):
+    assert run(files(P, G))[0] == 0
+    monkeypatch.setattr(command, "isolation_here", lambda **how: Isolation(level="other", available=True))
+    code, _, said = run(files(P, G))
+    assert code == 4 and "made with another value of 'isolation'" in said
+
+
+def test_a_file_that_another_run_writes_is_refused(files, run, out):
+    with FileLock(f"{out}.lock"):
+        code, _, said = run(files(P, G))
+    assert code == 4 and "is being written by another run: wait for it, or name another --out" in said
+    assert run(files(P, G))[0] == 0
+
+
+def test_an_internal_error_is_written_named_and_never_counted_as_failed(files, run, out):
+    problems = [problem(), problem("broken", "syntax error")]
+    samples = [generation(task_id="broken"), generation(), *[generation(task_id="broken")] * 6, generation(WRONG)]
+    for _ in range(2):  # the second run has nothing to do, and still is none that measured
+        code, said, errors = run(files(problems, samples))
+        assert code == 1
+        assert [line["outcome"] for line in read(out)].count("internal_error") == 7
+        assert read(out)[1]["passed"] and read(out)[-1]["outcome"] == "failed"
+        assert "7 internal_error, 1 passed, 1 failed; pass@1 is not measured" in said
+        assert "broken#0 (" in errors and "g.jsonl:1)" in errors and "and 2 more" in errors
+        assert "Traceback" not in errors
+
+
+def test_without_isolation_nothing_runs_and_the_reason_says_what_to_do(files, run, out, monkeypatch):
+    none = Isolation(level="none", available=False, reason="bwrap is missing: install it")
+    monkeypatch.setattr(command, "isolation_here", lambda **how: none)
+    code, said, errors = run(files(P, G))
+    assert code == 1 and said == "" and not out.exists()
+    assert "bwrap is missing: install it; or let programs run without isolation by --unsafe-execution" in errors
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(files, run, out, monkeypatch):
+    def executed(problems, generations, **how):
+        for g in generations:
+            yield Execution(
+                task_id="t", sample_index=g.sample_index, outcome=Outcome.PASSED, duration_s=0.1, isolation="bwrap"
+            )
+
+    monkeypatch.setattr(command, "execute_in_order", executed)
+    arguments = files(P, [generation(note="n" * 100)] * 9)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        code, _, said = run(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (
+        code == 1 and "cannot be written: File too large; what is written stays" in said and "Traceback" not in said
+    )
+    assert out.stat().st_size == 1000, "the last line should be torn"
+    assert run(arguments)[0] == 0
+    assert [line["outcome"] for line in read(out)] == ["passed"] * 9
+
+
+def test_an_interrupt_keeps_what_was_finished(files, run, out):
+    process = started([*files(P, [generation(f"{SLOW}    # {i}\n") for i in range(99)]), "--workers=2"])
+    seen(out, 1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[0]
+    assert process.returncode == 2 and "interrupted; what was finished is kept" in said and "Traceback" not in said
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from pytest_collabcode.cli import main
+code = main(sys.argv[1:])
+(peak,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+print(code, int(peak.split()[1]) * 1024)
+"""
+
+
+def peak_bytes(arguments):
+    ended = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True)
+    code, peak = ended.stdout.splitlines()[-1].split()
+    assert code == "0", ended.stderr
+    return int(peak)
+
+
+def test_memory_stays_flat_over_50_000_generations(files, out, tmp_path):
+    peaks = []
+    for n_samples in (2_000, 50_000):  # the first reads as far ahead as it goes
+        samples = (generation(f"    return x + {i % 4}\n", note=f"{i} " + "n" * 900) for i in range(n_samples))
+        peaks.append(peak_bytes(files(P, samples, out=f"{n_samples}.jsonl")))
+    size = (tmp_path / "50000.jsonl").stat().st_size
+    assert size > 50_000_000 and sum(1 for _ in (tmp_path / "50000.jsonl").open()) == 50_000
+    assert peaks[1] - peaks[0] < 0.2 * size, f"{peaks} bytes at the peak, for {size} bytes of results"
