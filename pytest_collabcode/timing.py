@@ -1,47 +1,30 @@
-"""Timing: training steps and generation batches against a plain reference in the same run, through pytest-benchmark.
+"""Timing: training steps and generation of a subject, against a reference and the device's peaks in the same run.
 
-The reference is timed in alternation with ours, in CPU time on a CPU, so that neither a busy machine nor a slow one
-decides. Not covered: absolute numbers as gates; they are reported, keyed by device.
+Ours and the reference are timed in turn, in CPU time of one thread on a CPU and between events on a GPU, so that
+neither a busy machine nor a slow one decides; a run during which the machine changed its speed is void.
+Not covered: what the works are (timed.py); back ends beside the default engine, which the signature names; bounds on
+bare rates, which only a baseline of the same device judges.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_collabcode.errors import ConfigurationError
-from pytest_collabcode.generation.benchmark import REFERENCE, torch_steps
 from pytest_collabcode.measures import Measures
 from pytest_collabcode.models.load import load, load_tokenizer
-from pytest_collabcode.models.probes import measured_peaks, peak_bytes, probe_timer
-from pytest_collabcode.records import Checkpoint, Measurement
-from pytest_collabcode.throughput.clock import paired_ratio
-from pytest_collabcode.throughput.measure import Conditions, peak_fraction, peak_memory, speedup, throughput
-from pytest_collabcode.training.benchmark import reference_steps, training_steps
-from pytest_collabcode.training.loop import working_dtype
+from pytest_collabcode.models.probes import MeasuredPeaks, device_stopwatch, measured_peaks, peak_bytes
+from pytest_collabcode.records import Measurement
+from pytest_collabcode.throughput.calibration import steady
+from pytest_collabcode.throughput.measure import Conditions, Scale, peak_memory
+from pytest_collabcode.timed import GenerationWork, Seconds, TrainingWork, Work
 from pytest_collabcode.training.packing import stream_of, tokenize
-
-ROUNDS = 4
-TRAINING_STEPS = 4
-GENERATION_ROWS, GENERATION_TOKENS = 16, 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """Two callables that do the same, and what one call amounts to."""
-
-    ours: Callable[[], Any]
-    reference: Callable[[], Any]
-    reference_name: str
-    n_tokens: int
-    flops: float  # floating-point operations of one call
-    dtype: str
-    text: str
 
 
 def time_work(measures: Measures, subject: str, what: str, benchmark: Any) -> tuple[Measurement, ...]:
@@ -51,92 +34,88 @@ def time_work(measures: Measures, subject: str, what: str, benchmark: Any) -> tu
         measures: of the session.
         subject: its name.
         what: "training" or "generation".
-        benchmark: pytest-benchmark's fixture; its table and storage get the same work.
+        benchmark: pytest-benchmark's fixture; its table gets one call of ours, its extra_info all numbers.
     Returns:
-        Throughput in tokens/s, speed-up over the reference, fraction of the measured peak, peak memory.
+        Tokens/s, speed-up over the reference, fraction of the measured peak (and of the data sheet's, where the
+        device is known), peak memory; of generation also time to first token, and rate and bandwidth of decoding.
     Raises:
         ConfigurationError: another work is asked for, or pytest-xdist runs tests side by side.
+        MeasurementError: the machine did not keep its speed.
     Example:
         >>> time_work(None, "demo/fedavg", "evaluation", None)  # refused before anything is looked at
         Traceback (most recent call last):
         pytest_collabcode.errors.ConfigurationError: throughput('evaluation'): valid: training, generation
     """
-    works = {"training": _training, "generation": _generation}
+    works: dict[str, Callable[[Measures, str], Work]] = {"training": _training, "generation": _generation}
     if what not in works:
         raise ConfigurationError(f"throughput({what!r}): valid: training, generation")
-    settings = measures.pipeline.settings
     if os.environ.get("PYTEST_XDIST_WORKER"):
         raise ConfigurationError("throughput cannot be timed while tests run side by side; run it with -n0")
-    checkpoint = measures.pipeline.checkpoint(subject)
-    work = works[what](measures, checkpoint)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # CPU time of one thread: the only time that another process does not stretch
-    try:
-        timer = probe_timer(settings.device)
-        n_bytes = peak_bytes(settings.device, work.ours)
-        timing = paired_ratio(work.ours, work.reference, rounds=ROUNDS, warmup=1, timer=timer)
-        benchmark.pedantic(work.ours, rounds=2, warmup_rounds=0)
-        peaks = measured_peaks(settings.device)
-    finally:
-        torch.set_num_threads(threads)
-    conditions = Conditions(device=peaks.device, dtype=work.dtype, threads=1, timer=timing.timer, work=work.text)
-    measured = (
-        throughput(what, subject, n_tokens=work.n_tokens, rounds_s=timing.ours_s, conditions=conditions),
-        speedup(what, subject, timing=timing, reference=work.reference_name, conditions=conditions),
-        peak_fraction(
-            what,
-            subject,
-            flops=work.flops,
-            rounds_s=timing.ours_s,
-            peak_flops_per_s=peaks.flops_per_s,
-            conditions=conditions,
-        ),
-        peak_memory(what, subject, n_bytes=n_bytes, conditions=conditions),
-    )
+    device = measures.pipeline.settings.device
+    with _one_thread():
+        work = works[what](measures, subject)
+        work.warm_up()
+        # A call ends by reading results from the device, so pytest-benchmark's times are whole.
+        n_bytes = peak_bytes(device, lambda: benchmark.pedantic(work.ours, rounds=1, warmup_rounds=0))
+        seconds, scale = _timed(work, device, subject)
+    memory = peak_memory(what, subject, n_bytes=n_bytes, conditions=scale.conditions)
+    measured = (*work.measurements(seconds, scale), memory)
     benchmark.extra_info.update({m.name: m.value for m in measured})
     return measured
 
 
-def _training(measures: Measures, checkpoint: Checkpoint) -> Work:
+def _timed(work: Work, device: str, subject: str) -> tuple[Seconds, Scale]:
+    """Return a work's seconds, and what the device reached right before and after."""
+    watch = device_stopwatch(device)
+    peaks: list[MeasuredPeaks] = []
+
+    def gemm_rate() -> float:
+        peaks.append(measured_peaks(device, dtype=work.dtype))
+        return peaks[-1].flops_per_s
+
+    seconds = steady(lambda: work.timed(watch), gemm_rate, what=f"throughput of {subject}")
+    before, after = peaks[-2:]
+    conditions = Conditions(
+        device=before.device,
+        dtype=before.dtype,
+        threads=before.threads,
+        timer=watch.__name__,
+        work=work.text,
+        engine=work.engine,
+    )
+    return seconds, Scale(
+        subject=subject,
+        conditions=conditions,
+        flops_per_s=max(before.flops_per_s, after.flops_per_s),
+        bytes_per_s=max(before.copy_bytes_per_s, after.copy_bytes_per_s),
+    )
+
+
+def _training(measures: Measures, subject: str) -> Work:
     """Steps of the session's recipe on the corpus; the checkpoint gives the tokenizer."""
     pipeline = measures.pipeline
-    device, recipe = pipeline.settings.device, pipeline.trainings.recipe
-    stream = stream_of(
-        tokenize(pipeline.material.corpus, load_tokenizer(checkpoint)), pipeline.material.corpus.names, recipe
-    )
-    ours = training_steps(recipe, stream, n_steps=TRAINING_STEPS, device=device)
-    return Work(
-        ours=ours,
-        reference=reference_steps(recipe, stream, n_steps=TRAINING_STEPS, device=device),
-        reference_name="plain loop",
-        n_tokens=TRAINING_STEPS * recipe.batch_size * recipe.sequence_tokens,
-        flops=_flops(ours),
-        dtype=str(working_dtype(recipe, device)).removeprefix("torch."),
-        text=f"{recipe.name} {recipe.batch_size}x{recipe.sequence_tokens}",
-    )
+    corpus, recipe = pipeline.material.corpus, pipeline.trainings.recipe
+    documents = tokenize(corpus, load_tokenizer(pipeline.checkpoint(subject)))
+    return TrainingWork(recipe, stream_of(documents, corpus.names, recipe), device=pipeline.settings.device)
 
 
-def _generation(measures: Measures, checkpoint: Checkpoint) -> Work:
-    """Memorization prompts under the paper's sampling, all rows in one batch."""
+def _generation(measures: Measures, subject: str) -> Work:
+    """Held-out memorization prompts under the paper's sampling."""
     pipeline = measures.pipeline
-    loaded = load(checkpoint, device=pipeline.settings.device)
-    sampling = replace(
-        pipeline.material.memorization_sampling, max_new_tokens=GENERATION_TOKENS, n_samples=1, stop=()
-    )
-    problems = sorted(pipeline.material.prompts("heldout"), key=lambda p: len(p.prompt))[:GENERATION_ROWS]
-    ours, reference = torch_steps(loaded, problems, sampling)
-    return Work(
-        ours=ours,
-        reference=reference,
-        reference_name=REFERENCE,
-        n_tokens=ours(),
-        flops=_flops(ours),
-        dtype=str(next(loaded.model.parameters()).dtype).removeprefix("torch."),
-        text=f"{len(problems)} rows x {GENERATION_TOKENS} tokens",
-    )
+    loaded = load(pipeline.checkpoint(subject), device=pipeline.settings.device)
+    # The reference is timed without stop strings, so none for ours: only an end-of-text token ends a row.
+    conventions = replace(loaded.checkpoint.conventions, stop=())
+    bare = replace(loaded, checkpoint=replace(loaded.checkpoint, conventions=conventions))
+    sampling = replace(pipeline.material.memorization_sampling, n_samples=1, stop=())
+    return GenerationWork(bare, pipeline.material.prompts("heldout"), sampling)
 
 
-def _flops(call: Callable[[], Any]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return float(counter.get_total_flops())
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: its CPU time is the only time that another process does not stretch."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,7 +1,8 @@
 """Baselines: what was accepted before, problem by problem, so that a drop is judged on pairs.
 
 An unpaired difference on 164 problems needs 15 points to show; a paired one far fewer. A baseline is one JSON file,
-made from a report by `collabcode accept` and committed.
+made from a report by `collabcode accept` and committed. What was measured on a device (a speed, a peak of memory) has
+nothing to pair: it is compared as a whole, and only with a run on the same device in the same dtype.
 Not covered: comparison across different signatures (other prompts, sampling or corpus): refused, with the key named.
 """
 
@@ -15,22 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from pytest_collabcode.errors import ConfigurationError
-from pytest_collabcode.intervals import interval_of, mcnemar
+from pytest_collabcode.intervals import interval_of, mcnemar, quantile_interval
 from pytest_collabcode.records import Item, Measurement, Signature
 
 SCHEMA = 1
 # What a new release or another machine changes; everything else must be as it was.
-MAY_DIFFER = ("weights", "torch", "python", "isolation", "allowed")
+MAY_DIFFER = ("weights", "adapter", "torch", "vllm", "python", "isolation", "allowed", "engine", "peak")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedDrop:
     """How much worse than the baseline, over the problems both have."""
 
-    value: float = math.nan  # points, or the relative worsening of an exponential metric
+    value: float = math.nan  # points, or the relative worsening of an exponential metric or of a speed
     low: float = math.nan
     high: float = math.nan
     n: int = 0
+    unit: str = "pairs"  # or "rounds", of a speed
     detail: str = ""
     problem: str = ""  # why the two cannot be compared
 
@@ -46,7 +48,7 @@ class Baseline:
         """Return the paired drop of a measurement, or None if the baseline does not know it.
 
         Args:
-            measurement: with items.
+            measurement: with items, or measured on a device.
             confidence: of each bound taken alone.
         Returns:
             The drop in the direction of worse; `problem` says why two measurements cannot be compared.
@@ -64,6 +66,8 @@ class Baseline:
         difference = _signature_difference([(k, v) for k, v in accepted["signature"]], measurement.signature)
         if difference:
             return PairedDrop(problem=difference)
+        if measured_on(measurement):
+            return relative_drop(accepted, measurement, confidence=confidence)
         before: dict[str, list[float]] = accepted["items"]
         now = {item.key: item for item in measurement.items}
         if set(before) != set(now):
@@ -79,7 +83,50 @@ def baseline_key(measurement: Measurement) -> str:
         >>> baseline_key(Measurement(name="pass@1", subject="s", value=0.0))
         's|pass@1|'
     """
-    return f"{measurement.subject}|{measurement.name}|{measurement.cell}"
+    where = measured_on(measurement)
+    return f"{measurement.subject}|{measurement.name}|{measurement.cell}" + (f"|{where}" if where else "")
+
+
+def measured_on(measurement: Measurement) -> str:
+    """Return the device (with driver and cores) and dtype that a number holds for, or "" if it holds anywhere.
+
+    Example:
+        >>> signature = (("device", "cpu-amd-epyc-avx2-2"), ("dtype", "float32"), ("work", "32 rows"))
+        >>> measured_on(Measurement(name="decode_throughput", subject="s", value=9.0, signature=signature))
+        'cpu-amd-epyc-avx2-2 float32'
+    """
+    how = dict(measurement.signature)
+    return f"{how['device']} {how['dtype']}" if "device" in how else ""
+
+
+def relative_drop(accepted: Mapping[str, Any], measurement: Measurement, *, confidence: float) -> PairedDrop:
+    """Return how much slower (or larger) a number became, as a fraction of what it was, of two runs as wholes.
+
+    The interval holds the most and the least that both runs' intervals allow, so it is wider than asked for.
+
+    Args:
+        accepted: value and replicates.
+        measurement: with replicates; positive.
+        confidence: of each end of the two intervals.
+    Example:
+        >>> slower = Measurement(name="decode_throughput", subject="s", value=8.0, replicates=(8.0,))
+        >>> round(relative_drop({"value": 10.0, "replicates": [10.0]}, slower, confidence=0.95).value, 3)
+        0.2
+        >>> larger = Measurement(name="peak", subject="s", value=15.0, replicates=(15.0,), higher_is_better=False)
+        >>> relative_drop({"value": 10.0, "replicates": [10.0]}, larger, confidence=0.95).value
+        0.5
+    """
+    low, high = quantile_interval(accepted["replicates"], confidence=confidence)
+    now_low, now_high = interval_of(measurement, confidence=confidence)
+    ratios = (measurement.value / accepted["value"], now_low / high, now_high / low)
+    value, *ends = (1 - ratio if measurement.higher_is_better else ratio - 1 for ratio in ratios)
+    return PairedDrop(
+        value=value,
+        low=min(ends),
+        high=max(ends),
+        n=int(dict(measurement.signature).get("rounds", "1")),
+        unit="rounds",
+    )
 
 
 def paired_drop(
@@ -143,11 +190,12 @@ def baseline_entry(measurement: Measurement) -> dict[str, Any]:
         >>> baseline_entry(m)
         {'value': 1.0, 'signature': [], 'items': {'HumanEval/0': [1.0, 1.0]}}
     """
-    return {
+    entry: dict[str, Any] = {
         "value": measurement.value,
         "signature": [list(pair) for pair in measurement.signature],
         "items": {item.key: [item.value, item.weight] for item in measurement.items},
     }
+    return {**entry, "replicates": list(measurement.replicates)} if measured_on(measurement) else entry
 
 
 def _discordant(items: list[Item]) -> str:

@@ -19,6 +19,7 @@ class Metric:
     lowest: float = 0.0
     highest: float = float("inf")
     counted: bool = False  # hits among prompts: the number of prompts limits what can be certified
+    instead: str = ""  # of a rate or a time of one machine: what a bound that holds elsewhere names
 
 
 CATALOGUE = (
@@ -82,14 +83,27 @@ CATALOGUE = (
     Metric(pattern=r"allowed_clones", example="allowed_clones", family="memorization"),
     Metric(pattern=r"distinct_clones", example="distinct_clones", family="memorization"),
     Metric(pattern=r"clone_lines", example="clone_lines", family="memorization"),
-    Metric(pattern=r"training_speedup", example="training_speedup", family="throughput"),
-    Metric(pattern=r"generation_speedup", example="generation_speedup", family="throughput"),
-    Metric(pattern=r"training_throughput", example="training_throughput", family="throughput"),
-    Metric(pattern=r"generation_throughput", example="generation_throughput", family="throughput"),
-    Metric(
-        pattern=r"fraction_of_measured_peak", example="fraction_of_measured_peak", family="throughput", highest=1.0
+    *(
+        Metric(pattern=f"{name}_speedup", example=f"{name}_speedup", family="throughput")
+        for name in ("training", "generation", "first_token")
     ),
-    Metric(pattern=r"peak_memory", example="peak_memory", family="throughput"),
+    *(
+        Metric(pattern=rf"{name}(_of_data_sheet)?", example=name, family="throughput", highest=1.0)
+        for name in ("training_mfu", "generation_mfu", "first_token_mfu", "decode_mbu")
+    ),
+    *(
+        Metric(pattern=name, example=name, family="throughput", instead=instead)
+        for name, instead in (
+            ("training_throughput", "training_speedup or training_mfu"),
+            ("generation_throughput", "generation_speedup or generation_mfu"),
+            ("decode_throughput", "generation_speedup or decode_mbu"),
+            ("time_to_first_token", "first_token_speedup or first_token_mfu"),
+        )
+    ),
+    *(
+        Metric(pattern=name, example=name, family="throughput")
+        for name in ("training_peak_memory", "generation_peak_memory")
+    ),
 )
 
 

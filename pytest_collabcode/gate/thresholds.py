@@ -11,7 +11,9 @@
     subjects = ["demo/*"]
     at_most = 0.05
 
-Not covered: conditions on the machine; a throughput threshold should be a ratio against an in-run reference.
+A speed is judged as a ratio to a reference in the same run, as a fraction of the measured peak, or by max_drop
+against a baseline of the same device; a bound on a bare rate or time is refused.
+Not covered: conditions on the machine.
 """
 
 from __future__ import annotations
@@ -83,8 +85,9 @@ def load_thresholds(path: Path) -> Thresholds:
     """Read and check a thresholds file.
 
     Raises:
-        ConfigurationError: not TOML, an unknown key or metric, a bound that cannot fail, a duplicate id, or a
-            ceiling that its own min_prompts cannot certify; the message names file, line and the way out.
+        ConfigurationError: not TOML, an unknown key or metric, a bound that cannot fail or tells of one machine only,
+            a duplicate id, or a ceiling that its own min_prompts cannot certify; the message names file, line and
+            the way out.
     Example:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp()) / "t.toml"
@@ -159,6 +162,11 @@ def _refuse_bounds(threshold: Threshold, own_metrics: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{where}: max_drop={threshold.max_drop:g} is negative")
     if known is None:
         return
+    if known.instead and (threshold.at_least is not None or threshold.at_most is not None):
+        raise ConfigurationError(
+            f"{where}: {threshold.metric} tells of the machine, so a bound on it holds nowhere else; bound "
+            f"{known.instead}, or give max_drop, against a baseline of the same device"
+        )
     if threshold.at_least is not None and not known.lowest < threshold.at_least < known.highest:
         raise ConfigurationError(
             f"{where}: at_least={threshold.at_least:g} cannot both pass and fail; "

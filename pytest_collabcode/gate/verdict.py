@@ -2,15 +2,16 @@
 
 Ceilings: the upper bound must be under the ceiling, else FAIL. Floors: the lower bound above the floor is PASS, the
 upper bound under it FAIL, else UNDECIDED with what would decide. Drops: the same rule as floors, on the paired
-difference to the baseline.
+difference to the baseline; a device without a baseline of its own is never failed by another's.
 Not covered: corrections for several thresholds; all must pass, so they only make a false green rarer.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from pytest_collabcode.gate.baseline import PairedDrop
+from pytest_collabcode.gate.baseline import PairedDrop, measured_on
 from pytest_collabcode.intervals import clopper_pearson, interval_of, prompts_needed
 from pytest_collabcode.records import Measurement, Ruling, Threshold, Verdict
 
@@ -25,7 +26,7 @@ def judge(measurement: Measurement, threshold: Threshold, drop: PairedDrop | Non
         threshold: a threshold that selects it.
         drop: the paired difference to the baseline, for a threshold with max_drop.
     Returns:
-        The verdict; NaN is never a PASS.
+        The verdict; NaN is never a PASS. What no baseline of its device is known for is UNDECIDED and does not block.
     Raises:
         EmptyMeasurementError: the measurement has nothing to compute an interval from.
     Example:
@@ -42,11 +43,17 @@ def judge(measurement: Measurement, threshold: Threshold, drop: PairedDrop | Non
         rulings.append(_floor(measurement, threshold.at_least, low, high))
     if threshold.at_most is not None:
         rulings.append(_ceiling(measurement, threshold, high))
-    if threshold.max_drop is not None:
+    unknown = threshold.max_drop is not None and drop is None and measured_on(measurement)
+    if unknown and not rulings:
+        threshold = replace(threshold, undecided="accept")
+        rulings.append((Ruling.UNDECIDED, ""))
+    elif threshold.max_drop is not None and not unknown:
         rulings.append(_drop(threshold.max_drop, drop))
     order = (Ruling.FAIL, Ruling.UNMEASURED, Ruling.UNDECIDED, Ruling.PASS)
     outcome = min((ruling for ruling, _ in rulings), key=order.index)
     reasons = [reason for ruling, reason in rulings if reason and (ruling is outcome or outcome is Ruling.PASS)]
+    if unknown:
+        reasons.append(f"no baseline of {unknown} yet, recorded only; make one with: collabcode accept REPORT.json")
     return Verdict(
         threshold=threshold,
         outcome=outcome,
@@ -91,7 +98,7 @@ def _drop(max_drop: float, drop: PairedDrop | None) -> tuple[Ruling, str]:
         return Ruling.UNMEASURED, "no baseline of this subject; make one with: collabcode accept REPORT.json"
     if drop.problem:
         return Ruling.UNMEASURED, f"not comparable with the baseline: {drop.problem}"
-    text = f"drop {drop.value:.3g} [{drop.low:.3g}, {drop.high:.3g}] over {drop.n} pairs{drop.detail}"
+    text = f"drop {drop.value:.3g} [{drop.low:.3g}, {drop.high:.3g}] over {drop.n} {drop.unit}{drop.detail}"
     if drop.high <= max_drop:
         return Ruling.PASS, text
     return (Ruling.FAIL if drop.low > max_drop else Ruling.UNDECIDED), text

@@ -1,4 +1,4 @@
-"""What this device reaches here and now: short GEMM and copy probes, in about a second each.
+"""What this device reaches here and now: short GEMM and copy probes, its stopwatch, and the memory that a call held.
 
 Fractions of these peaks survive power caps, MIG slices and laptops, and tell slow code from a slow machine.
 Not covered: FP8, interconnects, the data sheet (throughput/peaks).
@@ -11,11 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from pytest_collabcode.throughput.clock import Timer, synchronized
-from pytest_collabcode.throughput.device import Device, cpu_device
+from pytest_collabcode.throughput.clock import Stopwatch, stopwatch
+from pytest_collabcode.throughput.device import Device, cpu_device, nvidia_driver
 
 CPU_GEMM, GPU_GEMM = 1024, 8192  # side of the square matrices
 CPU_COPY_BYTES, GPU_COPY_BYTES = 1 << 27, 1 << 30  # beyond the last cache, which both arrays share
@@ -45,15 +46,15 @@ def measured_peaks(device: str, *, dtype: torch.dtype = torch.float32, seconds: 
         >>> peaks.flops_per_s > 1e8, peaks.copy_bytes_per_s > 1e7
         (True, True)
     """
-    timer = probe_timer(device)
     on_cpu = device == "cpu"
     side = CPU_GEMM if on_cpu else GPU_GEMM
     a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
     product = torch.empty_like(a)
     source = torch.ones((CPU_COPY_BYTES if on_cpu else GPU_COPY_BYTES) // 4, device=device)
     target = torch.empty_like(source)
-    gemm_s = _best(lambda: torch.mm(a, b, out=product), seconds, timer)
-    copy_s = _best(lambda: target.copy_(source), seconds, timer)
+    watch = device_stopwatch(device)
+    gemm_s = _best(lambda: torch.mm(a, b, out=product), seconds, watch)
+    copy_s = _best(lambda: target.copy_(source), seconds, watch)
     return MeasuredPeaks(
         device=device_of(device),
         dtype=str(dtype).removeprefix("torch."),
@@ -73,32 +74,32 @@ def device_of(device: str) -> Device:
     if not device.startswith("cuda"):
         return cpu_device()
     found = torch.cuda.get_device_properties(device)
-    driver = f"cuda{torch.version.cuda}-sm{found.major}{found.minor}"
+    driver = f"{nvidia_driver()}-cuda{torch.version.cuda}-sm{found.major}{found.minor}"
     return Device(name=found.name, kind="cuda", driver=driver, cores=found.multi_processor_count)
 
 
-def probe_timer(device: str) -> Timer:
-    """Return the clock for a device: CPU time for one thread, wall time for more, synchronized wall time on a GPU.
+def device_stopwatch(device: str) -> Stopwatch:
+    """Return the stopwatch for a device: CPU time for one thread, wall time for more, a pair of events on a GPU.
 
     Example:
-        >>> probe_timer("cpu").__name__ in ("process_time", "perf_counter")
-        True
+        >>> watch = device_stopwatch("cpu")
+        >>> watch.__name__ in ("process_time", "perf_counter"), watch(lambda: sum(range(100_000))) > 0
+        (True, True)
     """
-    if device.startswith("cuda"):
-        return synchronized(lambda: torch.cuda.synchronize(device))
-    return time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    if not device.startswith("cuda"):
+        return stopwatch(time.process_time if torch.get_num_threads() == 1 else time.perf_counter)
 
+    def cuda_events(call: Callable[[], Any]) -> float:
+        with torch.cuda.device(device):
+            before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()  # nothing that was queued earlier is in the interval
+            before.record()
+            call()
+            after.record()
+            after.synchronize()  # all that the call queued is
+            return float(before.elapsed_time(after)) / 1000
 
-def native_bfloat16(device: str) -> bool:
-    """Return whether the device computes bfloat16 itself; elsewhere it is emulated and slower than float32.
-
-    Example:
-        >>> native_bfloat16("cpu") in (True, False)
-        True
-    """
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return cpu_device().driver in ("avx512_bf16", "amx_bf16")
+    return cuda_events
 
 
 def peak_bytes(device: str, call: Callable[[], object]) -> int:
@@ -129,11 +130,10 @@ def peak_bytes(device: str, call: Callable[[], object]) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _best(call: Callable[[], object], seconds: float, timer: Timer) -> float:
+def _best(call: Callable[[], object], seconds: float, watch: Stopwatch) -> float:
     """Return the shortest time of a call, after one that does not count."""
     call()
-    best, began = float("inf"), timer()
-    while (start := timer()) - began < seconds or best == float("inf"):
-        call()
-        best = min(best, timer() - start)
-    return best
+    times = [watch(call)]
+    while sum(times) < seconds:
+        times.append(watch(call))
+    return min(times)

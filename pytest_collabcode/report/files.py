@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_collabcode import __version__
 from pytest_collabcode.errors import ConfigurationError, StoreError
-from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key
+from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key, measured_on
 from pytest_collabcode.records import Measurement, Verdict, bound_text, format_value
 from pytest_collabcode.report.plain import measurement_from_plain, measurement_to_plain, verdict_to_plain
 from pytest_collabcode.report.sarif import sarif_log
@@ -104,7 +104,8 @@ def accept(
     changes = []
     for measurement in report["measurements"]:
         chosen = measurement.subject in (subjects or [measurement.subject])
-        if not (measurement.items and chosen and measurement.name in (metrics or [measurement.name])):
+        comparable = bool(measurement.items or measured_on(measurement))
+        if not (comparable and chosen and measurement.name in (metrics or [measurement.name])):
             continue
         key, entry = baseline_key(measurement), baseline_entry(measurement)
         if entries.get(key) != entry:

@@ -38,7 +38,7 @@ class Outcome(Protocol):
     narrowed: bool
     green: bool
     corpus: Corpus
-    notice: str  # one sentence that a reader of the verdicts should know, or ""
+    notice: str  # what a reader of the verdicts should know, a sentence a line; "" = nothing
 
 
 def summarize(terminal: Any, outcome: Outcome) -> None:
@@ -210,13 +210,21 @@ def final_line(outcome: Outcome) -> str:
     """
     blocking = sum(v.blocks for v in outcome.verdicts)
     count = len(outcome.verdicts)
+    unsafe = _unsafe(outcome.verdicts)
     if outcome.narrowed:
         state = "all that were selected passed" if outcome.green else f"{blocking} of {count} block"
-        return f"collabcode: PARTIAL: {count} verdicts, {state}; this is not a release verdict"
+        return f"collabcode: PARTIAL: {count} verdicts, {state}{unsafe}; this is not a release verdict"
     if outcome.green:
-        return f"collabcode: GREEN: {count} verdicts, none blocks"
+        return f"collabcode: GREEN: {count} verdicts, none blocks{unsafe}"
     unjudged = f"; nobody judges {len(outcome.proposals)} of the subjects yet" if outcome.proposals else ""
-    return f"collabcode: RED: {blocking} of {count} verdicts block{unjudged}"
+    return f"collabcode: RED: {blocking} of {count} verdicts block{unjudged}{unsafe}"
+
+
+def _unsafe(verdicts: Sequence[Verdict]) -> str:
+    """Return a clause that says so if generated programs ran with nothing to keep them in."""
+    levels = [dict(v.measurement.signature).get("isolation", "") for v in verdicts if v.measurement]
+    unsafe = next((level for level in levels if level.startswith("unsafe")), "")
+    return f"; generated programs ran WITHOUT ISOLATION ({unsafe})" if unsafe else ""
 
 
 def _order(verdict: Verdict) -> tuple[bool, str, str, str]:

@@ -1,4 +1,4 @@
-"""Timing two callables against each other: alternating, paired, in CPU time or between synchronized GPU edges.
+"""Timing callables against each other: in turn, paired, each by a stopwatch that fits the device.
 
 Not covered: kernels of microseconds (use triton's do_bench), means (one slow round would decide).
 Sources: flashinfer-bench issue 195 and pytorch PR 75393 for what a missing synchronize costs.
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Timer = Callable[[], float]
+"""Seconds, from any start."""
+
+Stopwatch = Callable[[Callable[[], Any]], float]
+"""Calls, and returns the seconds that took; models/probes has the one of a device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +58,7 @@ def paired_ratio(
         reference: does the same work.
         rounds: pairs that count, at least 1; even rounds begin with ours, odd ones with the reference.
         warmup: pairs before, not timed.
-        timer: seconds; CPU time by default, `synchronized(...)` for a GPU.
+        timer: seconds; CPU time by default.
     Raises:
         ValueError: rounds < 1, or a callable took no measurable time.
     Example:
@@ -62,45 +66,61 @@ def paired_ratio(
         >>> paired_ratio(int, int, rounds=1, warmup=0, timer=lambda: next(clock)).speedup
         2.0
     """
-    if rounds < 1:
-        raise ValueError(f"rounds={rounds!r} must be at least 1")
     for _ in range(warmup):
         ours()
         reference()
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(rounds):
-        for which in ((0, 1), (1, 0))[number % 2]:
-            times[which].append(_seconds((ours, reference)[which], timer))
-    return PairedTiming(
-        ours_s=tuple(times[0]), reference_s=tuple(times[1]), timer=getattr(timer, "__name__", "timer")
-    )
+    watch = stopwatch(timer)
+    ours_s, reference_s = alternate((ours, reference), rounds=rounds, stopwatch=watch)
+    return PairedTiming(ours_s=ours_s, reference_s=reference_s, timer=watch.__name__)
 
 
-def synchronized(synchronize: Callable[[], Any], *, timer: Timer = time.perf_counter) -> Timer:
-    """Return a clock that first waits for the device, so that queued work is inside the time.
+def alternate(
+    calls: Sequence[Callable[[], Any]], *, rounds: int, stopwatch: Stopwatch
+) -> tuple[tuple[float, ...], ...]:
+    """Time callables in turn, each round beginning with the next of them.
 
     Args:
-        synchronize: torch.cuda.synchronize for a GPU; called at the edges only, never inside a step.
-        timer: wall clock in seconds.
+        calls: at least one; their results are dropped.
+        rounds: at least 1.
+        stopwatch: of the device.
+    Returns:
+        For each callable its seconds, round by round.
+    Raises:
+        ValueError: rounds < 1, or a callable took no measurable time.
     Example:
-        >>> waits = []
-        >>> clock = synchronized(lambda: waits.append(1), timer=lambda: 7.0)
-        >>> clock(), len(waits), clock.__name__
-        (7.0, 1, 'synchronized')
+        >>> order = []
+        >>> calls = [lambda: order.append("a"), lambda: order.append("b"), lambda: order.append("c")]
+        >>> alternate(calls, rounds=2, stopwatch=lambda call: call() or 1.0)
+        ((1.0, 1.0), (1.0, 1.0), (1.0, 1.0))
+        >>> "".join(order)
+        'abcbca'
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds!r} must be at least 1")
+    times: list[list[float]] = [[] for _ in calls]
+    for number in range(rounds):
+        for place in range(len(calls)):
+            which = (number + place) % len(calls)
+            seconds = stopwatch(calls[which])
+            if seconds <= 0:
+                raise ValueError(f"{calls[which]!r} took {seconds!r} s by this clock: give it more work")
+            times[which].append(seconds)
+    return tuple(map(tuple, times))
+
+
+def stopwatch(timer: Timer) -> Stopwatch:
+    """Return the stopwatch of a clock, of the same name.
+
+    Example:
+        >>> clock = iter([3.0, 5.0])
+        >>> stopwatch(lambda: next(clock))(int), stopwatch(time.process_time).__name__
+        (2.0, 'process_time')
     """
 
-    def read() -> float:
-        synchronize()
-        return timer()
+    def seconds(call: Callable[[], Any]) -> float:
+        began = timer()
+        call()
+        return timer() - began
 
-    read.__name__ = "synchronized"
-    return read
-
-
-def _seconds(call: Callable[[], Any], timer: Timer) -> float:
-    began = timer()
-    call()
-    seconds = timer() - began
-    if seconds <= 0:
-        raise ValueError(f"{call!r} took {seconds!r} s by this clock: give it more work")
+    seconds.__name__ = getattr(timer, "__name__", "timer")
     return seconds

@@ -1,7 +1,7 @@
 """Which device a speed was measured on: the name, driver and cores that keep two machines' numbers apart.
 
 Not covered: asking a GPU (models/probes names it, since that needs torch), power caps, clock rates.
-Sources: Linux proc(5) for /proc/cpuinfo.
+Sources: Linux proc(5) for /proc/cpuinfo; NVIDIA's driver README for /proc/driver/nvidia/version.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,22 @@ def cpu_device(cpuinfo: Path = CPUINFO) -> Device:
         fields = {}
     name = fields.get("model name") or platform.processor() or platform.machine()
     return Device(name=name, driver=_vector_instructions(fields.get("flags", "")), cores=len(os.sched_getaffinity(0)))
+
+
+def nvidia_driver(version: Path = NVIDIA_VERSION) -> str:
+    """Return the version of the NVIDIA kernel driver, or "" where it cannot be read.
+
+    Args:
+        version: in the format of /proc/driver/nvidia/version.
+    Example:
+        >>> nvidia_driver(Path("/nowhere"))
+        ''
+    """
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", version.read_text())
+    except OSError:
+        return ""
+    return found.group(1) if found else ""
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import Cache
 
 PLAIN_HEADS = ("llama", "gpt2")  # logits = hidden @ embedding.T, nothing else
 BLOCK_LOGITS = {"cpu": 1 << 21, "cuda": 1 << 27}  # numbers in a block: 8 MB on a CPU, 0.5 GB on a GPU
@@ -39,13 +40,24 @@ def next_token_loss(model: Any, tokens: Tensor, dtype: torch.dtype) -> Tensor:
         if model.config.model_type not in PLAIN_HEADS:
             loss: Tensor = model(input_ids=tokens, labels=tokens, use_cache=False).loss
             return loss
-        hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state  # (B, T, D)
+        hidden = model.base_model(input_ids=tokens, past_key_values=_KeepsNothing(layers=[]), use_cache=False)
+        hidden = hidden.last_hidden_state  # (B, T, D)
     rows = hidden[:, :-1].reshape(-1, hidden.shape[-1])  # (N, D), N = B * (T - 1)
     targets = tokens[:, 1:].reshape(-1)  # (N,)
     weight = model.get_output_embeddings().weight  # (V, D)
     block = max(16, BLOCK_LOGITS.get(device, 1 << 21) // weight.shape[0])
     result: Tensor = _HeadLoss.apply(rows, weight, targets, block, dtype)  # type: ignore[no-untyped-call]
     return result
+
+
+class _KeepsNothing(Cache):  # type: ignore[misc]  # transformers is untyped
+    """A cache that passes keys and values through.
+
+    Without any cache transformers asks whether documents are packed, and at every step the host waits for the answer.
+    """
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
+        return key_states, value_states
 
 
 class _HeadLoss(torch.autograd.Function):

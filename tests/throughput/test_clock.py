@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_collabcode.throughput.clock import PairedTiming, paired_ratio, synchronized
+from pytest_collabcode.throughput.clock import PairedTiming, alternate, paired_ratio, stopwatch
 
 
 class Clock:
@@ -60,12 +60,13 @@ def test_nothing_measured_is_an_error(rounds: int, cost: float) -> None:
         )
 
 
-def test_a_synchronized_clock_waits_at_both_edges_and_nowhere_else() -> None:
+@pytest.mark.parametrize(("n_calls", "rounds", "order"), [(1, 2, "aa"), (2, 3, "abbaab"), (3, 4, "abcbcacababc")])
+def test_each_round_begins_with_the_next_callable(n_calls: int, rounds: int, order: str) -> None:
     clock = Clock()
-    timer = synchronized(lambda: clock.work("wait", 0.5), timer=clock)
-    timing = paired_ratio(lambda: clock.work("a", 1.0), lambda: clock.work("b", 1.0), rounds=1, warmup=0, timer=timer)
-    assert clock.calls == ["wait", "a", "wait", "wait", "b", "wait"]
-    assert timing.ours_s == (1.5,) and timing.timer == "synchronized"
+    calls = [lambda name=name: clock.work(name, 1.0 + "abc".index(name)) for name in "abc"[:n_calls]]  # type: ignore[misc]
+    seconds = alternate(calls, rounds=rounds, stopwatch=stopwatch(clock))
+    assert "".join(clock.calls) == order
+    assert seconds == tuple((1.0 + which,) * rounds for which in range(n_calls))
 
 
 def test_the_speedup_is_the_median_of_pairs() -> None:
