@@ -15,9 +15,10 @@ import huggingface_hub
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from pytest_collabcode.errors import CheckpointError
+from pytest_collabcode.errors import CheckpointError, MeasurementError
+from pytest_collabcode.models.adapter import check_adapter, merge_adapter
 from pytest_collabcode.records import Checkpoint
 from pytest_collabcode.weights import tensor_entries
 
@@ -52,7 +53,8 @@ def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
         checkpoint: of `read_checkpoint`, whose refusals are not repeated here.
         device: a torch device; float32 on the CPU, bfloat16 where a GPU has it.
     Raises:
-        CheckpointError: weights are missing, shapes or tokenizer do not fit, or the device is not there.
+        CheckpointError: weights are missing, shapes, tokenizer or adapter do not fit, or the device is not there.
+        MeasurementError: the weights lie behind a server.
     Example:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
@@ -67,10 +69,13 @@ def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
         >>> loaded.checkpoint.name, loaded.model.training, loaded.tokenizer.decode(loaded.tokenizer.encode("x = 1"))
         ('tiny', False, 'x = 1')
     """
+    _require_files(checkpoint)
     dtype = native_dtype(device)
-    model = _from_pretrained(checkpoint, {"dtype": dtype})
+    model = _from_pretrained(checkpoint, {"dtype": torch.float32 if checkpoint.adapter else dtype})
     tokenizer = load_tokenizer(checkpoint)
     _check_tokenizer(checkpoint, tokenizer, model)
+    if checkpoint.adapter:
+        model = merge_adapter(model, checkpoint.adapter).to(dtype)  # merged in float32, rounded once
     try:
         return LoadedModel(model=model.to(device).eval(), tokenizer=tokenizer, checkpoint=checkpoint, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -78,10 +83,13 @@ def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
 
 
 def check_weights(checkpoint: Checkpoint) -> None:
-    """Check in the preflight, without allocating weights, that architecture, weights and tokenizer fit together.
+    """Check in the preflight, without allocating weights, that architecture, weights, tokenizer and adapter fit.
+
+    Of a model behind a server there is nothing to check.
 
     Raises:
-        CheckpointError: not a causal LM, missing or misshapen weights, or a tokenizer of another model.
+        CheckpointError: not a model that writes text, missing or misshapen weights, or tokenizer or adapter of
+            another model.
     Example:
         >>> from dataclasses import replace
         >>> from pathlib import Path
@@ -99,13 +107,14 @@ def check_weights(checkpoint: Checkpoint) -> None:
         ...         str(error).removeprefix(f"{folder}: ")
         'the tokenizer has 257 tokens, the model 99 embedding rows; put the tokenizer of this very model beside it'
     """
+    if checkpoint.url:
+        return
     config = _config(checkpoint)
     architectures = ", ".join(getattr(config, "architectures", None) or ())
-    causal = type(config) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-    if not causal or any(head in architectures for head in OTHER_HEADS):
+    if type(config) not in _writers(config)[0] or any(head in architectures for head in OTHER_HEADS):
         raise CheckpointError(
-            f"{checkpoint.path / 'config.json'}: {architectures or config.model_type} is not a causal language "
-            "model; a decoder such as GPT-2 or Llama is expected"
+            f"{checkpoint.path / 'config.json'}: {architectures or config.model_type} is not a language model that "
+            "writes; a decoder such as GPT-2 or Llama, or an encoder-decoder such as T5 is expected"
         )
     # A config that claims a billion layers would be built for hours before its weights were missed.
     n_tensors = len(tensor_entries(checkpoint.path))
@@ -114,8 +123,32 @@ def check_weights(checkpoint: Checkpoint) -> None:
             f"{checkpoint.path / 'config.json'}: num_hidden_layers={config.num_hidden_layers}, "
             f"but the weights hold only {n_tensors} tensors"
         )
-    model = _from_pretrained(checkpoint, {"device_map": {"": "meta"}})
+    model = skeleton(checkpoint)
     _check_tokenizer(checkpoint, load_tokenizer(checkpoint), model)
+    if checkpoint.adapter:
+        check_adapter(model, checkpoint.adapter)
+
+
+def skeleton(checkpoint: Checkpoint) -> Any:
+    """Return the checkpoint's model without memory for its weights, to see what it is.
+
+    Raises:
+        CheckpointError: weights are missing or misshapen.
+        MeasurementError: they lie behind a server.
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> with TemporaryDirectory() as folder, offline():
+        ...     build(recipe("llama-smoke"), 1).save_pretrained(folder)
+        ...     about = {"weights_digest": "w", "tokenizer_digest": "t", "n_parameters": 1}
+        ...     model = skeleton(Checkpoint(name="tiny", path=Path(folder), **about))
+        >>> type(model).__name__, {parameter.device.type for parameter in model.parameters()}
+        ('LlamaForCausalLM', {'meta'})
+    """
+    _require_files(checkpoint)
+    return _from_pretrained(checkpoint, {"device_map": {"": "meta"}})
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -123,6 +156,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
 
     Raises:
         CheckpointError: transformers cannot read it.
+        MeasurementError: it lies behind a server.
     Example:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
@@ -134,6 +168,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
         >>> tokenizer.decode(tokenizer.encode("x = 1"))
         'x = 1'
     """
+    _require_files(checkpoint)
     with offline():
         try:
             return AutoTokenizer.from_pretrained(
@@ -156,6 +191,14 @@ def native_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if gpu else torch.float32
 
 
+def _require_files(checkpoint: Checkpoint) -> None:
+    if checkpoint.url:
+        raise MeasurementError(
+            f"{checkpoint.name}: what needs weights or tokenizer here is not measured, they lie behind a server; "
+            "judge the checkpoint itself: --model=PATH"
+        )
+
+
 def _config(checkpoint: Checkpoint) -> Any:
     with offline():
         try:
@@ -167,10 +210,17 @@ def _config(checkpoint: Checkpoint) -> Any:
             ) from error
 
 
+def _writers(config: Any) -> tuple[Any, Any]:
+    """Return transformers' mapping and class of the models with such a config that write text."""
+    if config.is_encoder_decoder:
+        return transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING, AutoModelForSeq2SeqLM
+    return transformers.MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+
 def _from_pretrained(checkpoint: Checkpoint, placement: dict[str, Any]) -> Any:
     with offline():
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            model, found = _writers(_config(checkpoint))[1].from_pretrained(
                 str(checkpoint.path),
                 local_files_only=True,
                 trust_remote_code=False,

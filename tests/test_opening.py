@@ -1,0 +1,117 @@
+"""Which back end answers, what its answers are kept under, and what a run says of it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.generation.running import Run
+from pytest_collabcode.models.architectures import build
+from pytest_collabcode.models.tokenizer import train_tokenizer
+from pytest_collabcode.opening import Opening
+from pytest_collabcode.pipeline import Pipeline
+from pytest_collabcode.records import Checkpoint, Problem, Sampling
+from pytest_collabcode.settings import make_settings
+from pytest_collabcode.training.recipes import recipe
+from pytest_collabcode.workbench import open_workbench
+
+FAR = Checkpoint(
+    name="far", path=Path(), weights_digest="w", tokenizer_digest="", n_parameters=0, url="https://gpu/v1#m"
+)
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """Two folders of checkpoints: one that our decoders run, one whose activation only transformers knows."""
+    for name, changes in {"known": {}, "strange": {"hidden_act": "relu"}}.items():
+        model = build(recipe("llama-smoke"), 1)
+        model.config.update(changes)
+        model.save_pretrained(tmp_path / name)
+        train_tokenizer(["def f(x):\n    return x\n"] * 3, vocabulary_size=300).save_pretrained(tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def pipeline_of(tiny, tiny_consortium):
+    def pipeline_of(name, **options):
+        given = {"store": str(tiny / "store"), "consortium": str(tiny_consortium), **options}
+        settings = make_settings(directory=tiny, models=[str(tiny / name)], options=given)
+        return Pipeline(open_workbench(settings))
+
+    return pipeline_of
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "place", "signature"),
+    [
+        ("known", {}, "task cpu", ()),
+        ("known", {"backend": "transformers"}, "task transformers", (("backend", "transformers"),)),
+        ("strange", {}, "task cpu", (("backend", "transformers"),)),  # the default falls back to it, and says so
+    ],
+)
+def test_signatures_say_what_ran_when_it_was_not_a_decoder_of_ours(pipeline_of, name, options, place, signature):
+    pipeline = pipeline_of(name, **options)
+    checkpoint = pipeline.checkpoint(name)
+    assert pipeline.opening.place("task", checkpoint) == place
+    assert pipeline.opening.signature(checkpoint) == signature
+    ran = pipeline.backend(checkpoint).engine
+    assert (ran == "transformers") == bool(signature)
+
+
+def test_the_transformers_back_end_writes_the_same_text_and_keeps_it_apart(pipeline_of, tiny):
+    problems, sampling = [Problem(task_id="t/0", prompt="def f(x):")], Sampling(max_new_tokens=8)
+    texts, journals = [], []
+    for options in ({}, {"backend": "transformers"}):
+        pipeline = pipeline_of("known", **options)
+        [drawn] = pipeline.generations(pipeline.checkpoint("known"), "own", problems, sampling)
+        texts.append(drawn.completion)
+        journals.append({path.name for path in (tiny / "store" / "generations").iterdir()})
+    assert texts[0] == texts[1] and len(journals[1]) == 2
+
+
+def test_a_server_and_an_adapter_are_named(tmp_path):
+    opening = Opening(make_settings(directory=Path()), lambda checkpoint: None)
+    assert opening.place("task", FAR) == opening.place("task", FAR, scores=True) == "task endpoint"
+    assert opening.signature(FAR) == (("backend", "endpoint"), ("weights", "unverified"))
+    adapted = replace(FAR, adapter=Path("/x/lora"))
+    assert opening.signature(adapted)[-1] == ("adapter", "lora")
+
+
+def test_vllm_draws_and_the_default_engine_scores():
+    near = replace(FAR, url="")
+    opening = Opening(make_settings(directory=Path(), options={"backend": "vllm"}), lambda checkpoint: None)
+    assert (opening.place("task", near), opening.place("task", near, scores=True)) == ("task vllm", "task cpu")
+
+
+def test_a_batch_that_did_not_fit_is_halved_and_the_run_says_to_what(pipeline_of, monkeypatch):
+    run = Run.run
+
+    def with_little_memory(self, rows, batch_size):
+        self.n_rows = batch_size or len(rows)
+        if self.n_rows > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        run(self, rows, batch_size)
+
+    monkeypatch.setattr(Run, "run", with_little_memory)
+    pipeline = pipeline_of("known")
+    problems = [Problem(task_id=f"t/{number}", prompt="def f(x):") for number in range(8)]
+    drawn = pipeline.generations(pipeline.checkpoint("known"), "own", problems, Sampling(max_new_tokens=2))
+    assert len(drawn) == 8
+    said = "known: memory ran out, so at most 2 completions were drawn at once"
+    assert pipeline.notices == [said] and ("notice 1", said) in pipeline.environment()
+
+
+def test_the_batch_size_that_was_asked_for_is_used(pipeline_of):
+    pipeline = pipeline_of("known", batch_size="3")
+    checkpoint = pipeline.checkpoint("known")
+    problems = [Problem(task_id=f"t/{number}", prompt="def f(x):") for number in range(8)]
+    pipeline.generations(checkpoint, "own", problems, Sampling(max_new_tokens=2))
+    assert pipeline.backend(checkpoint).n_rows == 3 and pipeline.notices == []
+
+
+def test_a_device_that_is_not_there_is_refused():
+    opening = Opening(make_settings(directory=Path(), options={"device": "cuda:99"}), lambda checkpoint: None)
+    with pytest.raises(ConfigurationError, match="--collabcode-device='cuda:99' cannot be used here"):
+        opening.check()
