@@ -1,4 +1,4 @@
-"""The command line beside pytest: collabcode fetch, train, doctor, store, accept.
+"""The command line beside pytest: collabcode fetch, train, doctor, store, accept, canary, clones, index, execute.
 
 Exit codes as pytest's: 0 done, 1 something broke or is missing, 2 interrupted, 4 wrong request.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_collabcode import __version__
-from pytest_collabcode.commands.arguments import add_clones, add_index
+from pytest_collabcode.commands.arguments import add_clones, add_execute, add_index
 from pytest_collabcode.errors import CollabcodeError, ConfigurationError
 from pytest_collabcode.settings import PROFILES, Settings, make_settings
 
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_canary(commands)
     add_clones(commands).set_defaults(run=_clones)
     add_index(commands).set_defaults(run=_index)
+    add_execute(commands).set_defaults(run=_execute)
     return parser
 
 
@@ -243,10 +244,21 @@ def _index(options: argparse.Namespace) -> int:
     from pytest_collabcode.commands.corpora import named_corpus
     from pytest_collabcode.commands.seal import resolve_fingerprints, seal_index
 
-    folder, action = Path(options.index), options.action
+    action = options.action
+    if action in ("build", "add", "compare"):
+        how: dict[str, Any] = {
+            "engine": options.engine,
+            "workers": options.workers,
+            "memory_bytes": options.memory_mb << 20,
+        }
+    if action == "compare":
+        folders = [Path(path) for path in (*options.index, *options.indexes)]
+        _print(index.compare(folders, as_json=options.json, **how))
+        return 0
+    folder = Path(options.index)
     if action in ("build", "add"):
         corpora = [named_corpus(text) for text in options.corpus]
-        how = {"engine": options.engine, "workers": options.workers, "downloads": Path(options.downloads)}
+        how["downloads"] = Path(options.downloads)
     if action == "build":
         shape = Shape(min_lines=options.min_lines, normalization=options.normalization, sparse=options.sparse)
         _print(index.build(folder, corpora, shape, **how))
@@ -256,12 +268,18 @@ def _index(options: argparse.Namespace) -> int:
         _print(index.info(folder, as_json=options.json))
     elif action == "verify":
         _print(index.verify(folder, rebuild=options.rebuild))
-    elif action == "compare":
-        _print(index.compare(folder))
     elif action == "seal":
         _print(seal_index(folder, Path(options.key_file), Path(options.out)))
     else:
         _print(resolve_fingerprints(folder, Path(options.key_file), options.fingerprint))
+    return 0
+
+
+def _execute(options: argparse.Namespace) -> int:
+    from pytest_collabcode.commands.execute import execute_file
+
+    problems, generations, out = Path(options.problems), Path(options.generations), Path(options.out)
+    _print(execute_file(problems, generations, out, workers=options.workers, unsafe=options.unsafe_execution))
     return 0
 
 

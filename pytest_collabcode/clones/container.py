@@ -86,7 +86,7 @@ class Container:
             return
         inside = elements[(elements >= 0) & (elements < len(self._arrays[name]))]
         touched = np.zeros(self._n_blocks(name), dtype=bool)
-        touched[inside * self._arrays[name].itemsize // BLOCK_BYTES] = True
+        touched[inside // (BLOCK_BYTES // self._arrays[name].itemsize)] = True
         self._verify(name, np.flatnonzero(touched & np.frombuffer(self._unseen[name], dtype=bool)))
 
     def verify(self) -> None:
@@ -143,14 +143,15 @@ def create(
     try:
         try:
             os.posix_fallocate(descriptor, 0, size)  # a full disk is an error here, not a signal later
-            data = np.memmap(partial, dtype=np.uint8, mode="r+", shape=(size,))
+            mapped = np.memmap(partial, dtype=np.uint8, mode="r+", shape=(size,))
+            data: Array = np.asarray(mapped)
             data[: len(MAGIC)] = np.frombuffer(MAGIC, dtype=np.uint8)
             yield {
                 n: data[e["offset"] :][: e["length"] * np.dtype(e["dtype"]).itemsize].view(e["dtype"])
                 for n, e in table.items()
             }
             digest = _fill_checks(data, table)
-            data.flush()
+            mapped.flush()
             _finish(descriptor, {"about": dict(about), "arrays": table, "digest": digest})
             partial.rename(path)
             _sync_folder(path.parent)

@@ -3,12 +3,12 @@
 Per significant line: 8 bytes of fingerprint, 4 of place and 4 of line hash (a sparse segment has a quarter of the
 first two), beside the text itself. Memory while asking does not depend on the size: arrays are mapped, and of
 documents only those with a hit are read.
-Not covered: several segments and their manifest (folder.py).
+Not covered: merging several (merging.py), their manifest (folder.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
-from pytest_collabcode.clones.container import Array, Container, create
-from pytest_collabcode.clones.fingerprints import Hashes, low_halves, text_hashes, window_starts
+from pytest_collabcode.clones.container import Container, create
+from pytest_collabcode.clones.fingerprints import low_halves, text_hashes, window_starts
 from pytest_collabcode.clones.normalize import significant
 from pytest_collabcode.clones.runs import Origin
 from pytest_collabcode.clones.segment import KEPT_IN_MEMORY, Lines, Segment, Shape, group_bounds, sorted_windows
 from pytest_collabcode.records import Document
 
 Arrays = dict[str, tuple[npt.DTypeLike, int]]
-MERGED_AT_ONCE = 1 << 22  # windows sorted at a time while segments are merged
 TABLE = ("organizations", "licences", "planted", "header_lines", "digests")  # one element a document
 BOUNDED = {"lines": "bounds", "texts": "text_bounds", "paths": "path_bounds"}  # what is laid end to end
 
@@ -33,7 +32,7 @@ class DiskDocuments:
     """The documents of a container.
 
     Args:
-        container: written by `write_segment` or `merge_segments`.
+        container: written by `write_segment` or `merging.merge_segments`.
         normalization: of the index.
     """
 
@@ -41,6 +40,7 @@ class DiskDocuments:
         self._container = container
         self._normalization = normalization
         self._lines = lru_cache(maxsize=KEPT_IN_MEMORY)(self._read)
+        self._origins = lru_cache(maxsize=KEPT_IN_MEMORY)(self._about)
 
     @property
     def organizations(self) -> tuple[str, ...]:
@@ -56,8 +56,17 @@ class DiskDocuments:
         """
         return tuple(sorted(self._container.about["organizations"]))
 
+    @property
+    def owners(self) -> npt.NDArray[np.uint16]:
+        """Whose each is, as its place in `organizations`."""
+        owners: npt.NDArray[np.uint16] = self._container.whole("organizations")
+        return owners
+
     def origin(self, number: int) -> Origin:
         """Return what is known of a document but its text."""
+        return self._origins(number)
+
+    def _about(self, number: int) -> Origin:
         about, organization = self._container.about, int(self._of("organizations", number))
         return Origin(
             organization=about["organizations"][organization],
@@ -183,47 +192,6 @@ def document_digest(document: Document) -> int:
     return xxh3_64_intdigest("\0".join(map(str, (*about, text))).encode("utf-8", "surrogatepass"))
 
 
-def merge_segments(path: Path, containers: Sequence[Container], shape: Shape) -> None:
-    """Write one segment that holds what several hold; memory stays at a few million windows.
-
-    Raises:
-        StoreError: one is damaged, or the disk is full.
-        ValueError: together they have 2^32 significant lines or more.
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in "ab":
-        ...     document = Document(path=f"{name}.py", text="a\\nb\\n", organization="acme")
-        ...     write_segment(folder / name, [document], Shape(min_lines=2))
-        >>> merge_segments(folder / "c", [Container(folder / "a"), Container(folder / "b")], Shape(min_lines=2))
-        >>> Container(folder / "c").whole("places").tolist()
-        [0, 2]
-    """
-    lengths = {name: [len(c.array(name)) for c in containers] for name in ("fingerprints", "groups", *BOUNDED)}
-    if sum(lengths["lines"]) >= 1 << 32:
-        raise ValueError(f"n_lines={sum(lengths['lines'])}: a segment holds fewer than 2^32")
-    names = {kind: sorted({n for c in containers for n in c.about[kind]}) for kind in ("organizations", "licences")}
-    n_documents = sum(len(c.array("digests")) for c in containers)
-    sizes = {name: sum(lengths[name]) for name in BOUNDED}
-    n_groups = sum(lengths["groups"]) - len(containers) + 1
-    with create(path, layout(n_documents, sum(lengths["fingerprints"]), n_groups, sizes), names) as arrays:
-        for name in BOUNDED:
-            _concatenate(arrays[name], [c.whole(name) for c in containers])
-            arrays[BOUNDED[name]][:] = _joined_bounds([c.whole(BOUNDED[name]) for c in containers])
-        arrays["groups"][:] = _joined_bounds([c.whole("groups") for c in containers])
-        for name in TABLE:
-            parts = [c.whole(name) for c in containers]
-            if name in names:
-                known = [np.array([names[name].index(n) for n in c.about[name]], dtype=np.uint16) for c in containers]
-                parts = [old[part] if len(part) else part for old, part in zip(known, parts, strict=True)]
-            _concatenate(arrays[name], parts)
-        first = 0
-        for fingerprints, places in _merged(containers, np.cumsum([0, *lengths["lines"][:-1]])):
-            arrays["fingerprints"][first : first + len(places)] = fingerprints
-            arrays["places"][first : first + len(places)] = places
-            first += len(places)
-
-
 def layout(n_documents: int, n_windows: int, n_groups: int, sizes: dict[str, int]) -> Arrays:
     """Return the arrays of a segment; `sizes` are those of what is laid end to end.
 
@@ -247,30 +215,3 @@ def layout(n_documents: int, n_windows: int, n_groups: int, sizes: dict[str, int
         "text_bounds": (np.int64, n_documents + 1),
         "texts": (np.uint8, sizes["texts"]),
     }
-
-
-def _concatenate(target: Array, parts: Sequence[Array]) -> None:
-    first = 0
-    for part in parts:
-        target[first : first + len(part)] = part
-        first += len(part)
-
-
-def _joined_bounds(parts: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
-    shifts = np.cumsum([0, *(part[-1] for part in parts)])
-    return np.concatenate([[0], *(part[1:] + shift for part, shift in zip(parts, shifts, strict=False))])
-
-
-def _merged(containers: Sequence[Container], shifts: npt.NDArray[np.int64]) -> Iterator[tuple[Hashes, Array]]:
-    """Yield ranges of the merged (fingerprints, places), taking from every segment the same range of fingerprints."""
-    sources = [c.whole("fingerprints") for c in containers]
-    places = [c.whole("places") for c in containers]
-    steps = max(1, -(-sum(map(len, sources)) // MERGED_AT_ONCE))
-    limits = [(1 << 64) * step // steps for step in range(1, steps)]
-    cuts = [[0, *(int(np.searchsorted(s, np.uint64(x))) for x in limits), len(s)] for s in sources]
-    for step in range(steps):
-        taken = [slice(own[step], own[step + 1]) for own in cuts]
-        fingerprints = np.concatenate([s[t] for s, t in zip(sources, taken, strict=True)])
-        moved = [p[t].astype(np.int64) + shift for p, t, shift in zip(places, taken, shifts, strict=True)]
-        order = np.argsort(fingerprints, kind="stable")
-        yield fingerprints[order], np.concatenate(moved)[order].astype(np.uint32)

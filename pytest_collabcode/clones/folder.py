@@ -1,47 +1,39 @@
 """An index on disk: a folder of segments and a manifest that says which of them count.
 
 Adding writes a new segment and then, atomically, a new manifest; nothing that is there is changed, so readers go on
-and a kill leaves the index as it was. When EIGHT segments of about one size have gathered, the next addition merges
-them while it works. What a killed run left behind is removed by the next addition.
-Not covered: several machines adding to one index (one writer at a time holds the lock).
-Source: O'Neil et al. 1996 (log-structured merge-tree).
+and a kill leaves the index as it was. When enough small segments have gathered, the next addition merges some of them
+while it works. What a killed run left behind is removed by the next addition.
+Not covered: which are merged (merging.py); several machines adding to one index (one writer at a time has the lock).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
-import numpy as np
 from filelock import FileLock
 
 from pytest_collabcode.clones.container import Container
-from pytest_collabcode.clones.disk import (
-    DiskDocuments,
-    document_digest,
-    merge_segments,
-    open_segment,
-    write_segment,
-)
+from pytest_collabcode.clones.disk import DiskDocuments, document_digest, open_segment, write_segment
 from pytest_collabcode.clones.index import CloneIndex, OpenPart
 from pytest_collabcode.clones.manifest import Entry, Manifest, read_manifest, write_manifest
+from pytest_collabcode.clones.merging import due, merge_segments
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.errors import ConfigurationError, StoreError
 from pytest_collabcode.records import Document
 
-EIGHT = 8  # segments of one size that are merged into one
 SEGMENT_BYTES = 1 << 27  # of text that is indexed at once: memory while adding is about six times that
-LARGEST_MERGED = 1 << 34  # bytes of text; larger segments are left alone
 RETRIES = 5  # a reader's, when an addition took a segment away between manifest and file
 
 SPOOL = "spool-"  # begins the name of a folder that a way of building segments works in
 
+Item = TypeVar("Item")
 Progress = Callable[[int], None]
 Build = Callable[[Path, Iterator[list[Document]], Shape], Iterator[Entry]]  # batches in, segments of the folder out
 
@@ -85,6 +77,25 @@ def new_segment(folder: Path, write: Callable[[Path], None]) -> Entry:
         windows=len(container.array("fingerprints")),
         text_bytes=len(container.array("texts")),
     )
+
+
+def grouped(items: Iterable[Item], limit: int, *, size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Cut items into groups, each ended by the item with which its sizes sum to the limit or more.
+
+    Example:
+        >>> list(grouped(["a", "bcd", "e"], 3, size=len))
+        [['a', 'bcd'], ['e']]
+    """
+    group: list[Item] = []
+    total = 0
+    for item in items:
+        group.append(item)
+        total += size(item)
+        if total >= limit:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
 
 
 def build_here(folder: Path, batches: Iterator[list[Document]], shape: Shape) -> Iterator[Entry]:
@@ -134,15 +145,18 @@ def add_documents(
         after.callback(lambda: _remove_leftovers(folder, read_manifest(folder)))  # after a failure too
         manifest = read_manifest(folder)
         _remove_leftovers(folder, manifest)
-        merging = _merge(folder, manifest, background)
+        old = due(manifest.segments)
+        write = partial(merge_segments, containers=[Container(folder / entry.file) for entry in old])
+        merging = [background.submit(new_segment, folder, write)] if old else []
         known = {int(d) for c in _containers(folder, manifest) for d in c.whole("digests")}
         added: list[Entry] = []
-        for entry in build(folder, _batches(documents, known, batch_bytes or SEGMENT_BYTES), manifest.shape):
+        batches = grouped(_new(documents, known), batch_bytes or SEGMENT_BYTES, size=lambda d: len(d.text))
+        for entry in build(folder, batches, manifest.shape):
             added.append(entry)
             progress(entry.text_bytes)
-        merged = {old: entry for future, olds in merging for entry in [future.result()] for old in olds}
-        kept = [e for e in manifest.segments if e not in merged]
-        segments = (*dict.fromkeys(merged.values()), *kept, *added)
+        gone = set(old)
+        kept = [entry for entry in manifest.segments if entry not in gone]
+        segments = (*(future.result() for future in merging), *kept, *added)
         if segments != manifest.segments:
             write_manifest(folder, Manifest(shape=manifest.shape, segments=segments))
     return sum(entry.documents for entry in added)
@@ -235,42 +249,12 @@ def _containers(folder: Path, manifest: Manifest) -> list[Container]:
     return [Container(folder / entry.file) for entry in manifest.segments]
 
 
-def _batches(documents: Iterable[Document], known: set[int], batch_bytes: int) -> Iterator[list[Document]]:
-    """Yield batches of new documents."""
-    batch: list[Document] = []
-    size = 0
+def _new(documents: Iterable[Document], known: set[int]) -> Iterator[Document]:
     for document in documents:
         digest = document_digest(document)
-        if digest in known:
-            continue
-        known.add(digest)
-        batch.append(document)
-        size += len(document.text)
-        if size >= batch_bytes:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _merge(
-    folder: Path, manifest: Manifest, background: ThreadPoolExecutor
-) -> list[tuple[Future[Entry], list[Entry]]]:
-    """Start merging the segments of every size of which there are enough."""
-    sizes = Counter(_size_class(entry) for entry in manifest.segments)
-    merging = []
-    for size, count in sizes.items():
-        entries = [entry for entry in manifest.segments if _size_class(entry) == size]
-        small = sum(e.lines for e in entries) < 1 << 32 and sum(e.text_bytes for e in entries) < LARGEST_MERGED
-        if count >= EIGHT and small:
-            containers = [Container(folder / entry.file) for entry in entries]
-            write = partial(merge_segments, containers=containers, shape=manifest.shape)
-            merging.append((background.submit(new_segment, folder, write), entries))
-    return merging
-
-
-def _size_class(entry: Entry) -> int:
-    return int(np.log2(max(entry.text_bytes, 1)) / np.log2(EIGHT))
+        if digest not in known:
+            known.add(digest)
+            yield document
 
 
 def _remove_leftovers(folder: Path, manifest: Manifest) -> None:

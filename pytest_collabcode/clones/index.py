@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import numpy as np
+
 from pytest_collabcode.clones.matching import Matches, match
 from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
 from pytest_collabcode.clones.query import Query
@@ -214,11 +216,13 @@ class CloneIndex:
         """
         query = Query.of(texts)
         matches = [part.match(query) for part in self.parts]
-        counts = sum((m.counts for m in matches[1:]), matches[0].counts) if matches else None
+        counts = np.zeros(len(query.lines), dtype=np.int64)
+        for held in (m.counts for m in matches if m.runs):  # a part that holds a window has a run of it
+            counts += held
         found: list[list[Run]] = [[] for _ in texts]
         for text, run in (pair for m in matches for pair in m.runs):
             copies = 0
-            if counts is not None and not self.shape.sparse:
+            if not self.shape.sparse:
                 start = int(query.bounds[text]) + run.first
                 copies = int(counts[start : start + run.stop - run.first - self.min_lines + 1].min())
             found[text].append(replace(run, copies=copies))

@@ -22,8 +22,9 @@ import numpy as np
 from pytest_collabcode.clones.container import Array, Container
 from pytest_collabcode.clones.fingerprints import Integers, window_starts
 from pytest_collabcode.clones.keys import DIGEST_BYTES, Key
-from pytest_collabcode.clones.matching import MAX_PLACES, Found, Matches
+from pytest_collabcode.clones.matching import Found, Matches
 from pytest_collabcode.clones.normalize import NORMALIZER_VERSION
+from pytest_collabcode.clones.pairs import MAX_PLACES
 from pytest_collabcode.clones.query import Query
 from pytest_collabcode.clones.runs import Origin, Run
 from pytest_collabcode.clones.sealing import FINGERPRINT, FORMAT, Bytes, document_name, run_fingerprint

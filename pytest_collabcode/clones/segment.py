@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pytest_collabcode.clones.fingerprints import (
     Halves,
@@ -43,8 +44,17 @@ class Documents(Protocol):
         """Whose documents they are, sorted."""
         ...
 
+    @property
+    def owners(self) -> npt.NDArray[np.uint16]:
+        """Whose each is, as its place in `organizations`, shape (D,)."""
+        ...
+
     def origin(self, number: int) -> Origin:
         """Return what is known of a document but its text."""
+        ...
+
+    def document(self, number: int) -> Document:
+        """Return a document with its text."""
         ...
 
     def lines(self, number: int) -> Lines:
@@ -152,6 +162,16 @@ class MemoryDocuments:
     def organizations(self) -> tuple[str, ...]:
         """Whose documents they are, sorted."""
         return tuple(sorted({d.organization for d in self._documents}))
+
+    @property
+    def owners(self) -> npt.NDArray[np.uint16]:
+        """Whose each is, as its place in `organizations`."""
+        names = self.organizations
+        return np.array([names.index(d.organization) for d in self._documents], dtype=np.uint16)
+
+    def document(self, number: int) -> Document:
+        """Return a document with its text."""
+        return self._documents[number]
 
     def origin(self, number: int) -> Origin:
         """Return what is known of a document but its text."""

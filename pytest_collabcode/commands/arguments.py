@@ -1,6 +1,6 @@
-"""The arguments of `collabcode clones` and `collabcode index`; nothing heavy is imported to parse them.
+"""The arguments of `collabcode clones`, `index` and `execute`; nothing heavy is imported to parse them.
 
-Not covered: the other commands' (cli.py), what the commands do (clones.py, index.py, seal.py).
+Not covered: the other commands' (cli.py), what the commands do (clones.py, index.py, seal.py, execute.py).
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     for parser in (build, add):
         parser.add_argument("--corpus", required=True, action="append", metavar="ORGANIZATION=PATH", help=CODE)
         parser.add_argument("--engine", default="local", metavar="NAME", help="local, pool, duckdb or ray")
-        parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of pool, duckdb and ray")
+        _add_scale(parser)
         parser.add_argument("--downloads", metavar="DIR", default=".collabcode/downloads", help="of wheel: sources")
     _action(actions, "info", "say what an index holds").add_argument("--json", action="store_true")
     verify = _action(actions, "verify", "compare everything with its checksums")
     verify.add_argument("--rebuild", action="store_true", help="make damaged segments anew from their texts")
-    _action(actions, "compare", "find the code that stands in two organizations of an index")
+    _add_compare(actions)
     seal = _action(actions, "seal", "write a file that others can ask without seeing code")
     seal.add_argument("--out", required=True, metavar="FILE")
     resolve = _action(actions, "resolve", "say which lines a fingerprint of a sealed index stands for")
@@ -72,6 +72,46 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     seal.add_argument("--key-file", required=True, metavar="FILE", help="made if it is not there")
     resolve.add_argument("--key-file", required=True, metavar="FILE", help="that the index was sealed with")
     return index
+
+
+def add_execute(commands: Any) -> argparse.ArgumentParser:
+    """Add the parser of `collabcode execute`.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> _ = add_execute(parser.add_subparsers(dest="command"))
+        >>> parser.parse_args(["execute", "--problems=p", "--generations=g", "--out=o"]).unsafe_execution
+        False
+    """
+    execute: argparse.ArgumentParser = commands.add_parser(
+        "execute", help="run generated programs of a file, isolated", allow_abbrev=False
+    )
+    execute.add_argument("--problems", required=True, metavar="P.jsonl", help="in HumanEval's shape, or P.jsonl.gz")
+    execute.add_argument("--generations", required=True, metavar="G.jsonl", help="task_id, completion, further keys")
+    execute.add_argument("--out", required=True, metavar="O.jsonl", help="one result for each line of G; resumed")
+    execute.add_argument("--workers", type=int, metavar="N", help="programs at a time (default: the usable cores)")
+    execute.add_argument("--unsafe-execution", action="store_true", help="run them even where nothing isolates them")
+    return execute
+
+
+def _add_compare(actions: Any) -> None:
+    compare = actions.add_parser(
+        "compare", help="find the code that stands in two organizations' indexes, or of one", allow_abbrev=False
+    )
+    compare.add_argument("indexes", nargs="*", metavar="DIR", help="indexes, as --index")
+    compare.add_argument("--index", action="append", default=[], metavar="DIR", help="of one or more organizations")
+    compare.add_argument(
+        "--engine", default="local", metavar="NAME", help="local; duckdb joins all windows out of core: same result"
+    )
+    _add_scale(compare)
+    compare.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_scale(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of pool, duckdb and ray")
+    parser.add_argument(
+        "--memory-mb", type=int, default=768, metavar="N", help="for batches, a sort or a join (default: 768)"
+    )
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:

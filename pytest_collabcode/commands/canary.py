@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+from pytest_collabcode.backends.discovery import discover
+from pytest_collabcode.backends.endpoint import EndpointBackend
 from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.corpus.canaries import CanaryDeclaration, make_canaries
 from pytest_collabcode.corpus.ledger import plant_files, read_ledger
@@ -22,8 +24,8 @@ from pytest_collabcode.generation.engine import TorchBackend
 from pytest_collabcode.intervals import interval_of
 from pytest_collabcode.memorization.canaries import MAX_TOKENS, canary_exposure, chance_bits, exposure, scored_texts
 from pytest_collabcode.models.load import check_weights, load
+from pytest_collabcode.options import model_option
 from pytest_collabcode.records import Backend
-from pytest_collabcode.settings import model_option
 
 
 def plant(
@@ -109,6 +111,8 @@ def _load(model: str, device: str) -> Backend:
         reason = str(error).split("\n")[0]
         raise ConfigurationError(f"--device={device!r} cannot be used here: {reason}") from None
     try:
+        if option.url:
+            return EndpointBackend(discover(option.url, name=option.name))
         checkpoint = read_checkpoint(option.path, name=option.name)
         check_weights(checkpoint)
         return TorchBackend(load(checkpoint, device=device))

@@ -18,6 +18,7 @@ from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.clones.near import NearIndex, NearMatch
 from pytest_collabcode.clones.normalize import significant
 from pytest_collabcode.clones.runs import Run
+from pytest_collabcode.commands.wording import counted
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.lines import decode
 from pytest_collabcode.memorization.allowed import Allowed
@@ -78,9 +79,8 @@ class Answer:
     def text(self) -> Iterator[str]:
         """Yield the answer as lines for a reader."""
         for name, own in self.found.organizations.items():
-            clones = f"{len(own.runs)} clone{'' if len(own.runs) == 1 else 's'}"
-            longest = f", longest {own.longest} lines" if own.runs else ""
-            yield f"{name}: {_share(own)}, {clones}{longest}"
+            longest = f", longest {counted(own.longest, 'line')}" if own.runs else ""
+            yield f"{name}: {_share(own)}, {counted(len(own.runs), 'clone')}{longest}"
             for (first, last), run in zip(own.ranges, own.runs, strict=True):
                 yield f"  {first}-{last} = {_place(run)}"
         for function, match in self.near or ():
@@ -217,14 +217,14 @@ def _summary(own: Coverage) -> dict[str, Any]:
 
 
 def _share(own: Coverage) -> str:
-    return f"{own.covered} of {own.total} significant lines ({own.line_ratio:.3g})"
+    return f"{own.covered} of {counted(own.total, 'significant line')} ({own.line_ratio:.3g})"
 
 
 def _place(run: Run) -> str:
     lines = f":{run.first_line}-{run.last_line}" if run.first_line else f" ({run.fingerprint})"
     about = [run.origin.licence] if run.origin.licence else []
     if run.n_header:
-        about.append(f"{run.n_header} lines of licence header")
+        about.append(f"{counted(run.n_header, 'line')} of licence header")
     if run.copies > 1:
         about.append(f"{run.copies} places in all that was asked")
     return run.origin.path + lines + (f" ({', '.join(about)})" if about else "")

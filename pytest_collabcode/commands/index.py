@@ -8,27 +8,34 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from pytest_collabcode.clones.engines import add_with_engine
-from pytest_collabcode.clones.folder import create_index, documents_of, open_index, verify_index
+from pytest_collabcode.clones.comparing import shared_code
+from pytest_collabcode.clones.engines import DEFAULT_MEMORY_BYTES, add_with_engine, screen_with_engine
+from pytest_collabcode.clones.folder import create_index, open_index, verify_index
+from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.clones.manifest import read_manifest
-from pytest_collabcode.clones.normalize import significant
-from pytest_collabcode.clones.runs import Run, by_organization, maximal
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.commands.corpora import NamedCorpus, read_documents
-from pytest_collabcode.errors import CollabcodeError, MeasurementError
+from pytest_collabcode.commands.wording import counted
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError, MeasurementError
 from pytest_collabcode.progress import QUIET_S, Progress
-from pytest_collabcode.records import Document
 
-ASKED_AT_ONCE = 256  # documents
+Pairs = dict[tuple[str, str], list[int]]  # of organizations: fragments, significant lines
 
 
 def build(
-    folder: Path, corpora: Sequence[NamedCorpus], shape: Shape, *, engine: str, workers: int, downloads: Path
+    folder: Path,
+    corpora: Sequence[NamedCorpus],
+    shape: Shape,
+    *,
+    engine: str,
+    downloads: Path,
+    workers: int | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
 ) -> Iterator[str]:
     """Make an index of everything that is named.
 
@@ -37,8 +44,9 @@ def build(
         corpora: each with its organization.
         shape: which windows of which lines.
         engine: "local", "pool", "duckdb" or "ray".
-        workers: processes of the engines that have some.
         downloads: where `wheel:` sources were fetched to.
+        workers: processes of the engines that have some, None for one per core.
+        memory_bytes: what batches or a sort may take.
     Yields:
         What is there afterwards, as `info` does.
     Raises:
@@ -50,27 +58,37 @@ def build(
         >>> folder = Path(mkdtemp())
         >>> _ = (folder / "x.py").write_text("a\\nb\\n")
         >>> acme = NamedCorpus(organization="acme", target=str(folder))
-        >>> [*build(folder / "i", [acme], Shape(min_lines=2), engine="local", workers=1, downloads=folder)][0]
+        >>> [*build(folder / "i", [acme], Shape(min_lines=2), engine="local", downloads=folder)][0]
         '1 document added'
     """
     create_index(folder, shape)
     try:
-        yield from add(folder, corpora, engine=engine, workers=workers, downloads=downloads)
+        yield from add(
+            folder, corpora, engine=engine, downloads=downloads, workers=workers, memory_bytes=memory_bytes
+        )
     except CollabcodeError:
         if not read_manifest(folder).segments:  # nothing was indexed: leave no empty index in the way
             shutil.rmtree(folder)
         raise
 
 
-def add(folder: Path, corpora: Sequence[NamedCorpus], *, engine: str, workers: int, downloads: Path) -> Iterator[str]:
-    """Add everything that is named to an index; documents that stand in it already are passed over.
+def add(
+    folder: Path,
+    corpora: Sequence[NamedCorpus],
+    *,
+    engine: str,
+    downloads: Path,
+    workers: int | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+) -> Iterator[str]:
+    """Add everything that is named to an index; documents that stand in it already are passed over. See `build`.
 
     Raises:
         ConfigurationError: it is no index.
         CorpusError: a corpus is missing or empty.
         StoreError: the disk is full; what was there is unharmed.
     Example:
-        >>> list(add(Path("/nowhere"), [], engine="local", workers=1, downloads=Path()))
+        >>> list(add(Path("/nowhere"), [], engine="local", downloads=Path()))
         Traceback (most recent call last):
         pytest_collabcode.errors.ConfigurationError: /nowhere is no index: it has no collabcode-index.json; ...
     """
@@ -84,8 +102,10 @@ def add(folder: Path, corpora: Sequence[NamedCorpus], *, engine: str, workers: i
             progress.line(f"{folder}: {n_bytes / 1e6:,.0f} MB of text indexed")
 
     documents = (document for corpus in corpora for document in read_documents(corpus, downloads=downloads))
-    n_added = add_with_engine(folder, documents, engine=engine, workers=workers, progress=tell)
-    yield f"{n_added:,} document{'' if n_added == 1 else 's'} added"
+    n_added = add_with_engine(
+        folder, documents, engine=engine, workers=workers, memory_bytes=memory_bytes, progress=tell
+    )
+    yield f"{counted(n_added, 'document')} added"
     yield from info(folder)
 
 
@@ -133,58 +153,65 @@ def verify(folder: Path, *, rebuild: bool = False) -> Iterator[str]:
     yield f"{folder} is whole"
 
 
-def compare(folder: Path) -> Iterator[str]:
-    """Yield the code that stands in two organizations of one index: what a model may give back across them.
+def compare(
+    folders: Sequence[Path],
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    memory_bytes: int = DEFAULT_MEMORY_BYTES,
+    as_json: bool = False,
+) -> Iterator[str]:
+    """Yield the code that stands in two organizations of some indexes: what a model may give back across them.
 
-    Every document of an organization is looked up in those of the others; a fragment is said once for each pair.
-
+    Args:
+        folders: of indexes of one normalization and min_lines.
+        engine: "local" asks for every document, "duckdb" joins all windows first and asks for those that share some.
+        workers: threads and processes of the join, None for one per core.
+        memory_bytes: what the join may take.
+        as_json: yield one JSON document.
     Raises:
-        ConfigurationError: it is no index.
-        StoreError: it is damaged.
+        ConfigurationError: one is no index, they differ in normalization or min_lines, or DuckDB is missing.
+        StoreError: one is damaged, or the disk is full.
     Example:
         >>> from tempfile import mkdtemp
         >>> from pytest_collabcode.clones.folder import add_documents
-        >>> folder = Path(mkdtemp()) / "i"
-        >>> create_index(folder, Shape(min_lines=2))
-        >>> owners = ("acme", "zeta")
-        >>> _ = add_documents(folder, [Document(path="x.py", text="a\\nb\\n", organization=o) for o in owners])
-        >>> print(*compare(folder), sep="\\n")
+        >>> from pytest_collabcode.records import Document
+        >>> folders = [Path(mkdtemp()) / name for name in ("acme", "zeta")]
+        >>> for folder in folders:
+        ...     create_index(folder, Shape(min_lines=2))
+        ...     _ = add_documents(folder, [Document(path="x.py", text="a\\nb\\n", organization=folder.name)])
+        >>> print(*compare(folders), sep="\\n")
         acme:x.py:1-2 = zeta:x.py:1-2
         acme and zeta: 1 fragment, 2 significant lines
     """
-    index = open_index(folder)
-    if len(index.organizations) < 2:
-        yield f"{folder} holds {len(index.organizations)} organization, so there is nothing to compare"
-    fragments: Counter[tuple[str, str]] = Counter()
-    n_lines: Counter[tuple[str, str]] = Counter()
-    for batch in _batches(documents_of(folder)):
-        texts = [significant(document.text, index.normalization) for document in batch]
-        found = index.find_all([lines for _, lines in texts])
-        for document, (numbers, _), runs in zip(batch, texts, found, strict=True):
-            for other, run in _foreign(document, runs):
-                fragments[document.organization, other] += 1
-                n_lines[document.organization, other] += run.stop - run.first
-                ours = f"{document.organization}:{document.path}:{numbers[run.first]}-{numbers[run.stop - 1]}"
-                yield f"{ours} = {other}:{run.origin.path}:{run.first_line}-{run.last_line}"
-    names = index.organizations
-    for pair in ((a, b) for a in names for b in names if a < b):
-        many = "" if fragments[pair] == 1 else "s"
-        yield f"{pair[0]} and {pair[1]}: {fragments[pair]:,} fragment{many}, {n_lines[pair]:,} significant lines"
+    if not folders:
+        raise ConfigurationError("no index is named; write --index=DIR, or several of them")
+    index = CloneIndex.joined([open_index(folder) for folder in dict.fromkeys(map(Path.resolve, folders))])
+    screen = screen_with_engine(engine, workers=workers, memory_bytes=memory_bytes)
+    pairs = {(a, b): [0, 0] for a in index.organizations for b in index.organizations if a < b}
+    fragments = []
+    for shared in shared_code(index, screen=screen):
+        pair = pairs[shared.first.organization, shared.second.organization]
+        pair[0] += 1
+        pair[1] += shared.significant_lines
+        if as_json:
+            fragments.append(asdict(shared))
+        else:
+            yield f"{shared.first} = {shared.second}"
+    yield from _compared_json(index, pairs, fragments) if as_json else _compared(index, pairs)
 
 
-def _foreign(document: Document, runs: Sequence[Run]) -> Iterator[tuple[str, Run]]:
-    """Yield the maximal runs in organizations that come later by name, so that each pair is said once."""
-    for other, own in sorted(by_organization(runs).items()):
-        if other > document.organization:
-            yield from ((other, run) for run in maximal(own))
+def _compared(index: CloneIndex, pairs: Pairs) -> Iterator[str]:
+    if not pairs:
+        yield f"{counted(len(index.organizations), 'organization')} indexed, so there is nothing to compare"
+    for (first, second), (n_fragments, n_lines) in pairs.items():
+        yield f"{first} and {second}: {counted(n_fragments, 'fragment')}, {counted(n_lines, 'significant line')}"
 
 
-def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    for document in documents:
-        batch.append(document)
-        if len(batch) == ASKED_AT_ONCE:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _compared_json(index: CloneIndex, pairs: Pairs, fragments: list[dict[str, Any]]) -> Iterator[str]:
+    totals = [
+        {"organizations": pair, "fragments": n_fragments, "significant_lines": n_lines}
+        for pair, (n_fragments, n_lines) in pairs.items()
+    ]
+    about = {"min_lines": index.min_lines, "normalization": index.normalization, "organizations": index.organizations}
+    yield json.dumps({**about, "pairs": totals, "fragments": fragments}, indent=1)

@@ -96,7 +96,7 @@ def test_many_additions_are_merged_and_answer_the_same(tmp_path, sparse):
 
 
 def test_a_merge_in_many_steps_is_a_merge_in_one(tmp_path, monkeypatch):
-    monkeypatch.setattr("pytest_collabcode.clones.disk.MERGED_AT_ONCE", 7)
+    monkeypatch.setattr("pytest_collabcode.clones.merging.MERGED_AT_ONCE", 7)
     batches = [[document(f"d{i}", CODE[i : i + 30])] for i in range(10)]
     index = made(tmp_path / "i", *batches)
     assert len(read_manifest(tmp_path / "i").segments) < 10

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_collabcode.clones import matching
+from pytest_collabcode.clones import pairs
 from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.clones.normalize import NORMALIZATIONS, significant
 from pytest_collabcode.records import Document
@@ -94,7 +94,7 @@ def test_copies_count_the_places_of_the_rarest_window(documents, text):
 def test_no_organization_is_lost_among_hot_windows(sparse, documents, text):
     _, lines = significant(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "MAX_PLACES", 1)
+        patch.setattr(pairs, "MAX_PLACES", 1)
         hit = {owner for owner, _ in found(CloneIndex.build(documents, min_lines=2, sparse=sparse), lines)}
     assert hit == {owner for owner, _ in oracle(documents, lines, 2, "verbatim")}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_collabcode.clones import matching
+from pytest_collabcode.clones import extension, matching, pairs
 from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.records import Document
 
@@ -28,10 +28,12 @@ DOCUMENTS = st.lists(
 def test_batches_and_blocks_do_not_show(sparse, max_places, documents, texts, min_lines):
     index = CloneIndex.build(documents, min_lines=min_lines, sparse=sparse)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "MAX_PLACES", max_places)
+        patch.setattr(pairs, "MAX_PLACES", max_places)
         expected = index.find_all(texts)
+        patch.setattr(matching, "LONG", 3)
+        patch.setattr(pairs, "LOOKED_UP_AT_ONCE", 2)
         for name, size in (("LONG", 3), ("FIRST_BLOCK", 2), ("LARGEST_BLOCK", 4), ("AT_ONCE", 5)):
-            patch.setattr(matching, name, size)
+            patch.setattr(extension, name, size)
         assert index.find_all(texts) == expected
 
 
@@ -41,7 +43,7 @@ def test_runs_of_colliding_line_hashes_are_cut_where_the_texts_differ(documents,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pytest_collabcode.clones.segment.low_halves", lambda hashes: (hashes & 0).astype("uint32"))
         patch.setattr("pytest_collabcode.clones.query.low_halves", lambda hashes: (hashes & 0).astype("uint32"))
-        patch.setattr(matching, "_is_left_maximal", lambda segment, query, begins, *_: begins >= 0)
+        patch.setattr(pairs, "_is_left_maximal", lambda segment, query, begins, *_: begins >= 0)
         index = CloneIndex.build(documents, min_lines=2)
         spans = [{(r.first, r.stop) for r in runs} for runs in index.find_all(texts)]
     expected = [

@@ -113,7 +113,7 @@ def test_the_suites_judge_canaries_and_report_no_secret(pytester, canary_consort
 
 def test_canaries_are_prepared_when_all_training_is_done(measures, monkeypatch):
     calls = []
-    monkeypatch.setattr(preparation, "run_jobs", lambda settings, jobs, progress: calls.append(jobs) or {})
+    monkeypatch.setattr(preparation, "run_jobs", lambda settings, jobs, progress, note: calls.append(jobs) or {})
     measures.pipeline.settings = replace(measures.pipeline.settings, workers=2)
     monkeypatch.setattr(measures, "is_stored", lambda subject, work: False)
     preparation.prepare(measures, [("tiny/centralized", m) for m in ("canary_exposure", "perplexity")])

@@ -60,13 +60,59 @@ def test_a_failed_build_leaves_nothing_in_the_way(tmp_path, run):
     assert run("index", "build", f"--index={target}", f"--corpus=acme={tmp_path / 'empty'}")[0] == 4
     assert not target.exists()
     assert run("index", "build", f"--index={target}", f"--corpus=acme={corpus}")[0] == 0
-    assert "nothing to compare" in run("index", "compare", f"--index={target}")[1]
+    assert run("index", "compare", target)[1] == "1 organization indexed, so there is nothing to compare\n"
 
 
 def test_an_index_answers_for_its_own_organizations_only(index, run, tmp_path):
     (tmp_path / "g.py").write_text("\n".join(CODE[:8]))
     code, _, err = run("clones", f"--generated={tmp_path / 'g.py'}", f"--corpus=beta={index}")
     assert code == 4 and "organization='beta' is not in the index; valid: acme" in err
+
+
+@pytest.fixture
+def beta(tmp_path, run):
+    folder, code = (
+        tmp_path / "beta.index",
+        write(tmp_path / "beta", ["first = 0", *CODE[5:30], "last = 1", *CODE[33:]]),
+    )
+    assert run("index", "build", f"--index={folder}", f"--corpus=beta={code}")[0] == 0
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["local", "duckdb"])
+def test_two_indexes_are_compared_as_one_that_holds_both(index, beta, run, tmp_path, engine):
+    pytest.importorskip("duckdb")
+    code, out, _ = run("index", "compare", index, beta, f"--engine={engine}", "--memory-mb=1")
+    assert code == 0 and out.splitlines() == [
+        "acme:code.py:6-30 = beta:code.py:2-26",
+        "acme:code.py:34-40 = beta:code.py:28-34",
+        "acme and beta: 2 fragments, 32 significant lines",
+    ]
+    both = tmp_path / "both"
+    corpora = [f"--corpus={name}={tmp_path / name}" for name in ("beta", "acme")]
+    run("index", "build", f"--index={both}", *corpora)
+    assert run("index", "compare", f"--index={both}", f"--engine={engine}")[1] == out
+    assert run("index", "compare", f"--index={index}", f"--index={beta}", index)[1] == out
+
+
+def test_a_comparison_is_json_too(index, beta, run):
+    found = json.loads(run("index", "compare", index, beta, "--json")[1])
+    assert found["organizations"] == ["acme", "beta"] and found["min_lines"] == 6
+    assert found["pairs"] == [{"organizations": ["acme", "beta"], "fragments": 2, "significant_lines": 32}]
+    assert found["fragments"][0] == {
+        "first": {"organization": "acme", "path": "code.py", "first_line": 6, "last_line": 30},
+        "second": {"organization": "beta", "path": "code.py", "first_line": 2, "last_line": 26},
+        "significant_lines": 25,
+    }
+    assert sum(fragment["significant_lines"] for fragment in found["fragments"]) == 32
+    assert json.loads(run("index", "compare", index, "--json")[1])["pairs"] == []
+
+
+def test_indexes_of_other_forms_are_not_compared(index, beta, run, tmp_path):
+    other = tmp_path / "other"
+    run("index", "build", f"--index={other}", f"--corpus=zeta={tmp_path / 'beta'}", "--min-lines=5")
+    code, _, err = run("index", "compare", index, other)
+    assert code == 4 and "made with min_lines 5, verbatim, asked for is min_lines 6, verbatim" in err
 
 
 def test_two_organizations_are_not_sealed_together(index, run, tmp_path):
@@ -135,6 +181,8 @@ def test_a_partner_asks_a_sealed_index_and_only_the_owner_resolves(index, run, t
         (["add", "--index=i", "--corpus=acme=."], "is no index"),
         (["info", "--index=i"], "is no index"),
         (["compare", "--index=i"], "is no index"),
+        (["compare"], "no index is named; write --index=DIR"),
+        (["compare", "i", "--engine=ray"], "is no index"),
         (["seal", "--index=i", "--key-file=k", "--out=o"], "is no index"),
     ],
 )

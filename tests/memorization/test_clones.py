@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_collabcode.clones import fingerprints, matching
+from pytest_collabcode.clones import fingerprints, pairs
 from pytest_collabcode.clones.index import CloneIndex
 from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import ConfigurationError, MeasurementError
@@ -105,7 +105,7 @@ def test_colliding_fingerprints_change_nothing(documents, completion, min_lines,
 @given(documents, texts, st.integers(1, 4))
 def test_capped_postings_lose_no_hit_and_invent_none(documents, completion, min_lines):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(matching, "MAX_PLACES", 1)
+        patch.setattr(pairs, "MAX_PLACES", 1)
         capped = find(documents, completion, min_lines=min_lines)
     whole = oracle(documents, completion, min_lines)
     assert {c.training.organization for c in capped} == {c.training.organization for c in whole}
@@ -116,7 +116,7 @@ def test_capped_postings_lose_no_hit_and_invent_none(documents, completion, min_
 
 
 def test_a_run_is_whole_though_a_hot_window_in_its_middle_was_dropped(monkeypatch):
-    monkeypatch.setattr(matching, "MAX_PLACES", 1)
+    monkeypatch.setattr(pairs, "MAX_PLACES", 1)
     documents = [document(CODE[3:9], path="a.py"), document(CODE[:12], path="z.py")]
     [clone] = find(documents, "\n".join(CODE[:12]))
     assert (clone.training.path, clone.significant_lines) == ("z.py", 12)

@@ -1,8 +1,9 @@
-"""Engines: ways of adding documents to an index that use all cores, a bounded memory, or many machines.
+"""Engines: ways of filling and comparing indexes that use all cores, a bounded memory, or many machines.
 
 - `local`: one process, sorting in memory, batch by batch (folder.py).
 - `pool`: a process pool; every worker writes segments of its own.
-- `duckdb`: batches.py in a process pool; DuckDB sorts all windows out of core; one large segment.
+- `duckdb`: batches.py in a process pool; DuckDB sorts all windows out of core; one large segment. It also joins the
+  windows of organizations, so that only documents that share some are compared.
 - `ray`: batches.py and the sort as Ray Data jobs, on this machine or a cluster; one large segment.
 
 All write the same ordinary segments, and an index answers the same whichever engine filled it. The last two need the
@@ -17,12 +18,15 @@ import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from pytest_collabcode.clones.folder import SEGMENT_BYTES, Build, Progress, add_documents, build_here
+from pytest_collabcode.clones.comparing import Screen, all_but_the_last
+from pytest_collabcode.clones.folder import SEGMENT_BYTES, Progress, add_documents, build_here
 from pytest_collabcode.errors import ConfigurationError, nearest
 from pytest_collabcode.records import Document
 
 ENGINES = ("local", "pool", "duckdb", "ray")
+COMPARING = ("local", "duckdb")
 MEMORY_PER_TEXT = 6  # bytes in memory per byte of a batch, while it is indexed
 LEAST_BATCH_BYTES = 1 << 20
 DEFAULT_MEMORY_BYTES = MEMORY_PER_TEXT * SEGMENT_BYTES
@@ -63,19 +67,49 @@ def add_with_engine(
     """
     if engine not in ENGINES:
         raise ConfigurationError(f"engine={engine!r} is unknown; {nearest(engine, ENGINES)}")
-    n_workers = 1 if engine == "local" else workers or len(os.sched_getaffinity(0))
+    n_workers = 1 if engine == "local" else _n_workers(workers)
     n_batches = 1 if engine == "local" else n_workers + 1  # at once: one a worker, and the next
-    build = build_here if engine == "local" else _loaded(engine, n_workers, memory_bytes)
+    build = build_here
+    if engine != "local":
+        build = partial(_loaded(engine, f"{engine}_engine").build, workers=n_workers, memory_bytes=memory_bytes)
     batch_bytes = max(memory_bytes // (MEMORY_PER_TEXT * n_batches), LEAST_BATCH_BYTES)
     return add_documents(folder, documents, progress=progress, build=build, batch_bytes=batch_bytes)
 
 
-def _loaded(engine: str, workers: int, memory_bytes: int) -> Build:
-    """Return how an engine builds segments; the only place that imports what may not be installed."""
+def screen_with_engine(
+    engine: str = "local", *, workers: int | None = None, memory_bytes: int = DEFAULT_MEMORY_BYTES
+) -> Screen:
+    """Return what says which documents comparing.shared_code asks.
+
+    Args:
+        engine: one of COMPARING.
+        workers: threads and processes, None for one per core; `local` has one.
+        memory_bytes: what a join may take.
+    Raises:
+        ConfigurationError: no such engine, or what it needs is not installed.
+    Example:
+        >>> screen_with_engine("local")([])
+        []
+    """
+    if engine not in COMPARING:
+        raise ConfigurationError(f"engine={engine!r} does not compare; {nearest(engine, COMPARING)}")
+    if engine == "local":
+        return all_but_the_last
+    screen: Screen = partial(
+        _loaded(engine, f"{engine}_join").screen, workers=_n_workers(workers), memory_bytes=memory_bytes
+    )
+    return screen
+
+
+def _n_workers(workers: int | None) -> int:
+    return workers or len(os.sched_getaffinity(0))
+
+
+def _loaded(engine: str, name: str) -> ModuleType:
+    """Return a module of an engine; the only place that imports what may not be installed."""
     try:
-        module = importlib.import_module(f"{__name__}.{engine}_engine")
+        return importlib.import_module(f"{__name__}.{name}")
     except ImportError as error:
         raise ConfigurationError(
             f"engine={engine!r} cannot be used ({error}); pip install 'pytest-collabcode[scale]'"
         ) from error
-    return partial(module.build, workers=workers, memory_bytes=memory_bytes)

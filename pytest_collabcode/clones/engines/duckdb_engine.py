@@ -1,13 +1,14 @@
 """DuckDB: the fingerprint step in a process pool, and all windows of an addition sorted out of core.
 
 DuckDB loads no extension and opens no connection; what its memory does not hold is spilled into the spool.
-Not covered: several machines (ray_engine.py).
+Not covered: joining (duckdb_join.py), several machines (ray_engine.py).
 Source: DuckDB's external sort, https://duckdb.org/docs/stable/guides/performance/how_to_tune_workloads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -63,17 +64,30 @@ def sorted_windows(spool: Spool, *, workers: int, memory_bytes: int) -> Windows:
         >>> [sorted(table.column("place").to_pylist()) for table in sorted_windows(spool, workers=1, memory_bytes=0)]
         [[0, 1, 2]]
     """
+    try:
+        with connected(spool.folder / "sorting", workers=workers, memory_bytes=memory_bytes) as connection:
+            files = [str(path) for path in spool.rows]
+            yield from connection.sql(SORTED, params=[files]).to_arrow_reader(ROWS_AT_ONCE)
+    except duckdb.Error as error:
+        raise StoreError(f"{spool.folder}: sorting failed ({error}); free some space or allow more memory") from error
+
+
+@contextmanager
+def connected(scratch: Path, *, workers: int, memory_bytes: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Hold a DuckDB of `workers` threads that takes so much memory and spills the rest into a folder.
+
+    Example:
+        >>> with connected(Path("spilled"), workers=1, memory_bytes=0) as connection:
+        ...     connection.sql("SELECT 1").fetchall()
+        [(1,)]
+    """
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{max(memory_bytes, LEAST_MEMORY_BYTES)}B",
-        "temp_directory": str(spool.folder / "sorting"),
+        "temp_directory": str(scratch),
         "threads": workers,
         "preserve_insertion_order": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    try:
-        with duckdb.connect(":memory:", config=settings) as connection:
-            files = [str(path) for path in spool.rows]
-            yield from connection.sql(SORTED, params=[files]).to_arrow_reader(ROWS_AT_ONCE)
-    except duckdb.Error as error:
-        raise StoreError(f"{spool.folder}: sorting failed ({error}); free some space or allow more memory") from error
+    with duckdb.connect(":memory:", config=settings) as connection:
+        yield connection

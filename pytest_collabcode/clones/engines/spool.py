@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from pytest_collabcode.clones import batches
 from pytest_collabcode.clones.disk import document_digest
+from pytest_collabcode.clones.folder import grouped
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.records import Document
 
@@ -74,7 +75,7 @@ class Spool:
         ordered = sorted(documents, key=lambda d: (d.organization, d.planted, d.path))
         path = self.folder / TEXTS / f"{self.n_documents:012}.parquet"
         with pq.ParquetWriter(path, SCHEMA, use_dictionary=False, write_statistics=False) as writer:
-            for group in _groups(ordered):
+            for group in grouped(ordered, GROUP_BYTES, size=lambda d: len(d.text)):
                 writer.write_table(self._table(group))
         self.most_lines += most_lines(documents)
 
@@ -139,17 +140,3 @@ def most_lines(documents: Iterable[Document]) -> int:
     """
     texts = (text for d in documents for text in (d.header, d.text))
     return sum(1 + text.count("\n") + text.count("\r") for text in texts)
-
-
-def _groups(documents: Sequence[Document]) -> Iterator[list[Document]]:
-    """Cut documents into groups of about GROUP_BYTES of text."""
-    group: list[Document] = []
-    size = 0
-    for document in documents:
-        group.append(document)
-        size += len(document.text)
-        if size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
