@@ -52,14 +52,15 @@ class Answers:
     def signed(self, measured: Iterable[Measurement], checkpoint: Checkpoint) -> Measured:
         """Return the measurements with clusters, profile, seed, corpus, weights and versions in their signatures."""
         settings = self.pipeline.settings
-        shared = (
-            ("profile", settings.profile.name),
-            ("seed", str(settings.seed)),
-            ("corpus", self.pipeline.material.corpus.digest[:8]),
-            ("weights", checkpoint.weights_digest[:8]),
-            ("torch", str(torch.__version__)),
-        )
+        shared = {
+            "profile": settings.profile.name,
+            "seed": str(settings.seed),
+            "corpus": self.pipeline.material.corpus.digest[:8],
+            "weights": checkpoint.weights_digest[:8],
+            "torch": str(torch.__version__),
+            **dict(self.pipeline.opening.signature(checkpoint)),
+        }
         return tuple(
-            replace(m, signature=(*m.signature, *(pair for pair in shared if pair[0] not in dict(m.signature))))
+            replace(m, signature=tuple({**dict(m.signature), **(shared | dict(m.signature))}.items()))
             for m in map(with_clusters, measured)
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_collabcode.errors import CollabcodeError, ConfigurationError
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError, IsolationError
 from pytest_collabcode.records import Corpus, Measurement, Verdict
 from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
@@ -51,8 +51,8 @@ class Gatekeeper:
 
     @property
     def notice(self) -> str:
-        """What of the allow-list has no effect any more, for the summary."""
-        return self.session.pipeline.bench.allowed.notice
+        """What a reader of the verdicts should know, for the summary."""
+        return "\n".join(self.session.pipeline.notices)
 
     # --- before the tests
 
@@ -63,8 +63,12 @@ class Gatekeeper:
         return bool(self.settings.models or self.settings.regimes) and not worker
 
     def pytest_report_header(self) -> list[str]:
-        """Say in one line what is judged, and only when something is."""
-        return [self.session.header()] if self.active else []
+        """Say what is judged, and what generated programs run in, only when something is judged."""
+        if not self.active:
+            return []
+        if self.config.option.collectonly:
+            return [self.session.header()]
+        return [self.session.header(), f"collabcode: isolation: {self.session.pipeline.isolation.level}"]
 
     def pytest_sessionstart(self) -> None:
         """Check models, thresholds and corpora before anything is measured: exit 4."""
@@ -100,13 +104,18 @@ class Gatekeeper:
             items[:] = [item for item in items if not _without_subject(item)]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Refuse to run suites when there is nothing to judge: exit 4."""
+        """Refuse to run suites with nothing to judge, or generated programs with nothing to keep them in: exit 4."""
         nothing = not (self.settings.models or self.settings.regimes)
         if self.used and nothing and not self.config.option.collectonly:
             raise pytest.UsageError(
                 "no subject to judge: give a checkpoint with --model=PATH, or train one with "
                 "--collabcode-regime=NAME (centralized, fedavg, fedyogi, incremental:A>B>C)"
             )
+        if self.active and not self.config.option.collectonly and any(map(_executes, session.items)):
+            try:
+                self.session.pipeline.require_isolation()
+            except IsolationError as error:
+                raise pytest.UsageError(str(error)) from None
         arguments = self.config.invocation_params.args
         if any("::" in str(a) or str(a).endswith(".py") for a in arguments):
             self.narrowed = True
@@ -207,6 +216,10 @@ class Gatekeeper:
 def _metrics(item: pytest.Item) -> tuple[str, ...]:
     marker = item.get_closest_marker("measures")
     return tuple(marker.args) if marker else ()
+
+
+def _executes(item: pytest.Item) -> bool:
+    return "pass" in _metrics(item) or "pass_at_k" in getattr(item, "fixturenames", ())
 
 
 def _subject(item: pytest.Item) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pytest_collabcode.answers import Answers, Measured
-from pytest_collabcode.execution.sandbox import probe
 from pytest_collabcode.leaks import Leaks
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.records import Execution, Measurement
@@ -49,6 +48,7 @@ class Measures:
         checkpoint = self.pipeline.checkpoint(subject)
 
         def execute() -> list[Execution]:
+            self.pipeline.require_isolation()
             generations = self.pipeline.generations(checkpoint, "humaneval", problems, sampling)
             return self.pipeline.executions(problems, generations)
 
@@ -57,7 +57,7 @@ class Measures:
             ("samples", str(sampling.n_samples)),
             ("T", f"{sampling.temperature:g}"),
             ("tokens", str(sampling.max_new_tokens)),
-            ("isolation", probe().level),
+            ("isolation", self.pipeline.isolation.level),
         )
         executions = self.answers.once(subject, "humaneval", execute)
         measured = humaneval.measure(executions, k=k, subject=subject, signature=signature)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,27 @@ import transformers
 
 from pytest_collabcode import __version__
 from pytest_collabcode.digests import digest_of
-from pytest_collabcode.errors import ConfigurationError, MeasurementError, WorkerError
-from pytest_collabcode.execution.executor import execute
-from pytest_collabcode.execution.policy import DEFAULT_LIMITS
-from pytest_collabcode.execution.sandbox import probe
-from pytest_collabcode.generation.engine import TorchBackend
+from pytest_collabcode.errors import MeasurementError, WorkerError
+from pytest_collabcode.execution.executor import execute_in_order
+from pytest_collabcode.execution.sandbox import Isolation
+from pytest_collabcode.executions import (
+    Run,
+    how_executed,
+    is_unsafe,
+    isolation_here,
+    require_isolation,
+    stored_executions,
+)
 from pytest_collabcode.generation.scoring import from_row, to_row
 from pytest_collabcode.generation.store import generation_digest, stored_generations, stored_rows
-from pytest_collabcode.models.load import check_weights, load, load_tokenizer
+from pytest_collabcode.models.load import check_weights, load_tokenizer
+from pytest_collabcode.opening import Opening, OwnBackend
 from pytest_collabcode.records import (
     Backend,
     Checkpoint,
     Document,
     Execution,
     Generation,
-    Outcome,
     Problem,
     Sampling,
     TextScore,
@@ -43,12 +50,7 @@ from pytest_collabcode.training.regimes import parse_regime
 from pytest_collabcode.trainings import Trainings
 from pytest_collabcode.workbench import NotStoredError, Workbench
 
-EXECUTED_AT_ONCE = 40  # programs between two writes to the store
 SCORES_VERSION = 1  # raise when the meaning of a stored score changes
-
-
-OwnBackend = Callable[[Checkpoint], Backend | None]
-"""What a plugin or conftest supplies for a checkpoint, if anything."""
 
 
 def _no_own_backend(checkpoint: Checkpoint) -> Backend | None:
@@ -81,8 +83,7 @@ class Pipeline:
         self.settings, self.store, self.material = bench.settings, bench.store, bench.material
         self.failures: dict[tuple[str, str], str] = {}  # (subject, work) -> why preparing it failed
         self.trainings = Trainings(bench)
-        self._own_backend = own_backend
-        self._loaded: tuple[str, Backend] | None = None
+        self.opening = Opening(bench.settings, own_backend)
 
     def refuse_failed(self, subject: str, work: str) -> None:
         """Say again, once, why a worker could not prepare this.
@@ -103,19 +104,18 @@ class Pipeline:
             ConfigurationError: one sentence that names the thing and the way out.
         """
         _ = self.trainings.recipe
-        self._refuse_device()
+        self.opening.check()
         _ = self.material.corpus, self.material.clone_index, self.bench.allowed
         for subject in self.bench.subjects.values():
             if subject.checkpoint is not None:
                 check_weights(subject.checkpoint)
 
-    def _refuse_device(self) -> None:
-        name = self.settings.device
-        try:
-            torch.empty(1, device=name)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).split("\n")[0]
-            raise ConfigurationError(f"--collabcode-device={name!r} cannot be used here: {reason}") from None
+    @property
+    def notices(self) -> list[str]:
+        """What a reader of the verdicts should know of allow-list, checkpoints and memory, a sentence each."""
+        checkpoints = [s.checkpoint for s in self.bench.subjects.values() if s.checkpoint is not None]
+        said = [f"{checkpoint.name}: {note}" for checkpoint in checkpoints for note in checkpoint.notes]
+        return list(dict.fromkeys(filter(None, [self.bench.allowed.notice, *said, *self.bench.notes])))
 
     def environment(self) -> tuple[tuple[str, str], ...]:
         """Return versions and sizes for the report."""
@@ -128,9 +128,11 @@ class Pipeline:
             ("recipe", self.settings.recipe),
             ("seed", str(self.settings.seed)),
             ("device", self.settings.device),
+            ("backend", self.settings.backend),
             ("consortium", self.material.corpus.name),
             ("corpus", self.material.corpus.digest),
             *self.trainings.hyperparameters(),
+            *((f"notice {number}", text) for number, text in enumerate(self.notices, 1)),
         )
 
     # --- models
@@ -144,16 +146,11 @@ class Pipeline:
         """Return the checkpoint of a regime on this consortium, trained now if the store does not hold it."""
         return self.trainings.trained(parse_regime(regime, self.material.corpus.names))
 
-    def backend(self, checkpoint: Checkpoint) -> Backend:
-        """Return a checkpoint in memory; the one before it is let go."""
+    def backend(self, checkpoint: Checkpoint, *, scores: bool = False) -> Backend:
+        """Return a checkpoint in memory, or its scorer; the one before it is let go."""
         if self.bench.only_stored:
             raise NotStoredError(checkpoint.name)
-        if self._loaded is None or self._loaded[0] != checkpoint.weights_digest:
-            self._loaded = None
-            own = self._own_backend(checkpoint)
-            backend = own or TorchBackend(load(checkpoint, device=self.settings.device))
-            self._loaded = (checkpoint.weights_digest, backend)
-        return self._loaded[1]
+        return self.opening.scorer(checkpoint) if scores else self.opening.backend(checkpoint)
 
     # --- stored results
 
@@ -161,13 +158,17 @@ class Pipeline:
         self, checkpoint: Checkpoint, task: str, problems: Sequence[Problem], sampling: Sampling
     ) -> list[Generation]:
         """Return completions, drawing only those that the store does not hold."""
-        return stored_generations(
+        digest = generation_digest(checkpoint, self.opening.place(task, checkpoint), sampling)
+        drawn = stored_generations(
             lambda: self.backend(checkpoint),
             problems,
             sampling,
-            journal=self.store.journal("generations", generation_digest(checkpoint, self._on_device(task), sampling)),
+            journal=self.store.journal("generations", digest),
             progress=self.bench.report,
         )
+        for note in self.opening.notes(checkpoint):
+            self.bench.note(note)
+        return drawn
 
     def memorization_generations(self, checkpoint: Checkpoint, stratum: str) -> list[Generation]:
         """Return completions of the memorization prompts of one stratum."""
@@ -175,41 +176,40 @@ class Pipeline:
             checkpoint, "memorization", self.material.prompts(stratum), self.material.memorization_sampling
         )
 
+    @cached_property
+    def isolation(self) -> Isolation:
+        """What generated programs run in; tried out when it is first asked for."""
+        return isolation_here(allow_unsafe=self.settings.unsafe_execution)
+
+    def require_isolation(self) -> None:
+        """Refuse to go on towards running generated programs where nothing isolates them.
+
+        Raises:
+            IsolationError: what is missing and what to install.
+        """
+        if self.bench.only_stored and not self.isolation.available:
+            raise NotStoredError("executions")
+        require_isolation(self.isolation, option="--collabcode-unsafe-execution")
+
     def executions(self, problems: Sequence[Problem], generations: Sequence[Generation]) -> list[Execution]:
         """Return what became of each generated program, running only those that were never run here.
 
         Raises:
             IsolationError: programs cannot be confined here.
+            InternalSampleError: the tool failed on a program; what was run before it is stored.
         """
-        by_id = {problem.task_id: problem for problem in problems}
-        python = platform.python_version()
-        digest = digest_of("execution", SCORES_VERSION, DEFAULT_LIMITS, probe().level, python, list(by_id.values()))
-        journal = self.store.journal("executions", digest)
-        known = journal.read()
-        keys = [f"{g.task_id}|{digest_of(g.completion)}" for g in generations]
-        missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
-        if missing and self.bench.only_stored:
-            raise NotStoredError("executions")
-        if missing:
-            humaneval.self_check(problems)
-        for start in range(0, len(missing), EXECUTED_AT_ONCE):
-            some = list(missing)[start : start + EXECUTED_AT_ONCE]
-            fresh = execute(by_id, [missing[key] for key in some])
-            records = {k: [e.outcome, e.duration_s, e.isolation, e.detail] for k, e in zip(some, fresh, strict=True)}
-            journal.append(records)
-            known |= records
-            self.bench.report(start + len(some), len(missing), "executing")
-        return [
-            Execution(
-                task_id=g.task_id,
-                sample_index=g.sample_index,
-                outcome=Outcome(known[key][0]),
-                duration_s=known[key][1],
-                isolation=known[key][2],
-                detail=known[key][3],
-            )
-            for key, g in zip(keys, generations, strict=True)
-        ]
+        level = self.isolation.level
+
+        def begin() -> Run:
+            if self.bench.only_stored:
+                raise NotStoredError("executions")
+            self.require_isolation()
+            unsafe, by_id = is_unsafe(level), {problem.task_id: problem for problem in problems}
+            humaneval.self_check(problems, unsafe=unsafe)
+            return partial(execute_in_order, by_id, unsafe=unsafe)
+
+        journal = self.store.journal("executions", digest_of(how_executed(level), list(problems)))
+        return stored_executions(generations, begin, journal=journal, progress=self.bench.report)
 
     def text_scores(self, checkpoint: Checkpoint, documents: Sequence[Document]) -> list[TextScore]:
         """Return the log-likelihood of the first tokens of each document, as many as the profile says."""
@@ -220,7 +220,8 @@ class Pipeline:
             scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
             return [[s.log_likelihood, s.n_tokens, s.n_bytes, list(s.token_ids)] for s in scores]
 
-        rows = self._scored(checkpoint, f"log_likelihood {max_tokens}", texts, compute, "scoring text")
+        what = self.opening.place(f"log_likelihood {max_tokens}", checkpoint)
+        rows = self._scored(checkpoint, what, texts, compute, "scoring text")
         return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2], token_ids=tuple(r[3])) for r in rows]
 
     def secret_scores(self, checkpoint: Checkpoint, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
@@ -230,7 +231,8 @@ class Pipeline:
             scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
             return [[s.log_likelihood, s.n_tokens, s.n_bytes] for s in scores]
 
-        rows = self._scored(checkpoint, f"secret_likelihood {max_tokens}", texts, compute, "scoring canaries")
+        what = self.opening.place(f"secret_likelihood {max_tokens}", checkpoint)
+        rows = self._scored(checkpoint, what, texts, compute, "scoring canaries")
         return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2]) for r in rows]
 
     def token_scores(
@@ -242,22 +244,24 @@ class Pipeline:
         pair_of = dict(zip(texts, pairs, strict=True))
 
         def compute(missing: Sequence[str]) -> list[list[Any]]:
-            backend = self.backend(checkpoint)
+            backend = self.backend(checkpoint, scores=True)
             if not hasattr(backend, "token_scores"):  # an organization's own, of an older protocol
                 raise MeasurementError(f"{checkpoint.name}: its backend has no token_scores, so this is not measured")
             return [to_row(s) for s in backend.token_scores([pair_of[t] for t in missing], scheme)]
 
-        what = f"token_scores {digest_of(scheme, checkpoint.conventions)}"
+        task = f"token_scores {digest_of(scheme, checkpoint.conventions)}"
+        what = self.opening.place(task, checkpoint, scores=True)
         return [from_row(row) for row in self._scored(checkpoint, what, texts, compute, "scoring bodies")]
 
     def embeddings(self, checkpoint: Checkpoint, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return unit embeddings of texts, shape (len(texts), d)."""
 
         def compute(missing: Sequence[str]) -> list[list[float]]:
-            rows = np.asarray(self.backend(checkpoint).embed(missing), dtype=np.float32)
+            rows = np.asarray(self.backend(checkpoint, scores=True).embed(missing), dtype=np.float32)
             return [[float(f"{x:.6g}") for x in row] for row in rows]
 
-        return np.array(self._scored(checkpoint, "embedding", texts, compute, "embedding"), dtype=np.float32)
+        what = self.opening.place("embedding", checkpoint, scores=True)
+        return np.array(self._scored(checkpoint, what, texts, compute, "embedding"), dtype=np.float32)
 
     def _scored(
         self,
@@ -267,14 +271,14 @@ class Pipeline:
         compute: Callable[[Sequence[str]], list[list[Any]]],
         doing: str,
     ) -> list[list[Any]]:
-        digest = digest_of(
-            self._on_device(what), SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest
-        )
+        digest = digest_of(what, SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest)
         journal = self.store.journal("scores", digest)
         return stored_rows(texts, compute, journal=journal, progress=lambda d, n, _: self.bench.report(d, n, doing))
 
-    def token_counts(self, checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return how often each token stands in the training split, by the checkpoint's tokenizer; shape (V,)."""
+    def token_counts(self, checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Return how often each token stands in the training split, shape (V,); None of a server's tokenizer."""
+        if checkpoint.url:
+            return None
         tokenizer = load_tokenizer(checkpoint)
         counts = np.zeros(len(tokenizer), dtype=np.int64)
         for organization in self.material.corpus.organizations:
@@ -282,7 +286,3 @@ class Pipeline:
             for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
                 counts += np.bincount(ids, minlength=len(counts))
         return counts
-
-    def _on_device(self, what: str) -> str:
-        # Another kind of device rounds otherwise: its texts and scores are kept apart.
-        return f"{what} {self.settings.device.partition(':')[0]}"

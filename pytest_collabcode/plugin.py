@@ -15,7 +15,7 @@ import pytest
 from pytest_collabcode import hookspecs
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.gatekeeper import GATEKEEPER, Gatekeeper
-from pytest_collabcode.settings import PROFILES, make_settings
+from pytest_collabcode.settings import BACKENDS, PROFILES, make_settings
 
 if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
@@ -32,6 +32,8 @@ _SINGLE = {
     "store": ("DIR", "where results are kept (default: $COLLABCODE_STORE or .collabcode)"),
     "seed": ("N", "of sampling and training (default: 1)"),
     "device": ("NAME", "cpu, cuda or cuda:N (default: cpu)"),
+    "backend": ("NAME", f"what runs checkpoints: {', '.join(BACKENDS)} (default: torch)"),
+    "batch_size": ("N", "completions drawn at once, or requests to a server (default: as many as fit; 16)"),
     "baseline": ("FILE", "accepted measurements to compare with, problem by problem"),
     "normalization": (
         "NAME",
@@ -50,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "action": "append",
         "default": [],
         "metavar": "[NAME=]PATH",
-        "help": "checkpoint to judge (repeatable)",
+        "help": "checkpoint to judge, or the URL of a server: http://127.0.0.1:8000/v1#model (repeatable)",
     }
     try:
         group.addoption("--collabcode-model", "--model", **model)
@@ -63,8 +65,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME[,NAME]",
         help="train and judge: local:ORG, centralized, fedavg, fedyogi, ..., incremental:A>B>C (repeatable)",
     )
+    group.addoption(
+        "--collabcode-adapter",
+        action="append",
+        default=[],
+        metavar="[NAME=]PATH",
+        help="PEFT adapter (LoRA) to merge into the checkpoints of --model, or into one of them (repeatable)",
+    )
     for name, (metavar, text) in _SINGLE.items():
-        group.addoption(f"--collabcode-{name}", metavar=metavar, help=text)
+        group.addoption(f"--collabcode-{name.replace('_', '-')}", metavar=metavar, help=text)
     group.addoption(
         "--collabcode-report",
         action="append",
@@ -74,6 +83,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--collabcode-partial", action="store_true", help="let a run narrowed by -k or -m exit with 0 if it passed"
+    )
+    group.addoption(
+        "--collabcode-unsafe-execution",
+        action="store_true",
+        help="run generated programs even where nothing isolates them; the verdicts say so",
     )
 
 
@@ -95,8 +109,10 @@ def pytest_configure(config: pytest.Config) -> None:
             models=option.collabcode_model,
             regimes=option.collabcode_regime,
             options={name: getattr(option, f"collabcode_{name}") for name in _SINGLE},
+            adapters=option.collabcode_adapter,
             reports=option.collabcode_report,
             accept_partial=option.collabcode_partial,
+            unsafe_execution=option.collabcode_unsafe_execution,
         )
     except ConfigurationError as error:
         raise pytest.UsageError(str(error)) from None

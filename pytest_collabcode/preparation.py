@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pytest_collabcode.measures import Measures
+from pytest_collabcode.opening import VLLM
 from pytest_collabcode.progress import Progress
 from pytest_collabcode.workers import Job, run_jobs
 
@@ -74,14 +75,15 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
     """
     pipeline, progress = measures.pipeline, Progress()
     pipeline.bench.report = lambda done, total, text: progress.update("collabcode", done, total, text)
-    if pipeline.settings.workers < 2 or has_own_backends:
+    note, on_vllm = pipeline.bench.note, pipeline.settings.backend == VLLM  # which takes all GPUs for one process
+    if pipeline.settings.workers < 2 or has_own_backends or on_vllm:
         return
     works: dict[str, set[str]] = {}
     for subject, metric in wanted:
         if metric in WORK_OF_METRIC:
             works.setdefault(subject, set()).add(WORK_OF_METRIC[metric])
     jobs = [job for subject, names in works.items() for job in _jobs(measures, subject, names - LATE)]
-    pipeline.failures |= run_jobs(pipeline.settings, jobs, progress)
+    pipeline.failures |= run_jobs(pipeline.settings, jobs, progress, note=note)
     # Controls are stages of other subjects' training, so they come when all training is done.
     late = [
         Job(subject=subject, works=missing, cost=len(missing))
@@ -89,7 +91,7 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
         if (missing := tuple(sorted(w for w in names & LATE if not measures.is_stored(subject, w))))
     ]
     for jobs in (late[:1], late[1:]):  # the first asks the controls, the others find most of their answers stored
-        pipeline.failures |= run_jobs(pipeline.settings, jobs, progress)
+        pipeline.failures |= run_jobs(pipeline.settings, jobs, progress, note=note)
 
 
 def _jobs(measures: Measures, subject: str, names: set[str]) -> list[Job]:

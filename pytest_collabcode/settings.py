@@ -7,16 +7,22 @@ answered in milliseconds.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 
 from pytest_collabcode.errors import ConfigurationError, nearest
+from pytest_collabcode.options import (
+    AdapterOption,
+    ModelOption,
+    ReportOption,
+    adapter_option,
+    model_option,
+    report_option,
+)
 
-REPORT_FORMATS = ("json", "markdown", "sarif")
-_NAME = re.compile(r"[\w.:>/+-]+")
+BACKENDS = ("torch", "transformers", "vllm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,27 +98,12 @@ PROFILES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelOption:
-    """One `--model=[name=]path`."""
-
-    path: Path
-    name: str = ""  # "" = the manifest's name, else the directory's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportOption:
-    """One `--collabcode-report=format:path`."""
-
-    format: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything a session needs to know, and nothing it has to look up again."""
 
     models: tuple[ModelOption, ...]
     regimes: tuple[str, ...]
+    adapters: tuple[AdapterOption, ...]
     base: Path | None
     thresholds: Path | None  # None = the demo's, shipped with the package
     consortium: Path | None  # None = the demo's
@@ -121,11 +112,14 @@ class Settings:
     store: Path
     seed: int
     device: str
+    backend: str  # one of BACKENDS
+    batch_size: int | None  # rows, or requests to a server, at once; None = as many as fit
     baseline: Path | None
     normalization: str  # of lines, when clones are looked for
     allow: Path | None  # fragments the organizations agreed to ignore
     reports: tuple[ReportOption, ...]
     accept_partial: bool
+    unsafe_execution: bool  # generated programs run even where nothing isolates them
     workers: int
     directory: Path  # where the command was given; proposals are written here
 
@@ -163,42 +157,6 @@ def profile(name: str) -> Profile:
     raise ConfigurationError(f"--collabcode-profile={name!r}: {nearest(name, [p.name for p in PROFILES])}")
 
 
-def model_option(text: str) -> ModelOption:
-    """Parse `path` or `name=path`.
-
-    Raises:
-        ConfigurationError: empty, or a name with characters that cannot stand in a test id.
-    Example:
-        >>> model_option("a=ckpt/x")
-        ModelOption(path=PosixPath('ckpt/x'), name='a')
-    """
-    name, separator, path = text.partition("=")
-    if not separator:
-        name, path = "", text
-    if not path:
-        raise ConfigurationError(f"--model={text!r} names no path; write --model=PATH or --model=NAME=PATH")
-    if name and not _NAME.fullmatch(name):
-        raise ConfigurationError(f"--model={text!r}: name={name!r} may hold letters, digits and _.:>/+- only")
-    return ModelOption(path=Path(path), name=name)
-
-
-def report_option(text: str) -> ReportOption:
-    """Parse `format:path`.
-
-    Raises:
-        ConfigurationError: unknown format or no path.
-    Example:
-        >>> report_option("json:gate.json")
-        ReportOption(format='json', path=PosixPath('gate.json'))
-    """
-    kind, _, path = text.partition(":")
-    if kind not in REPORT_FORMATS:
-        raise ConfigurationError(f"--collabcode-report={text!r}: {nearest(kind, REPORT_FORMATS)}; write FORMAT:PATH")
-    if not path:
-        raise ConfigurationError(f"--collabcode-report={text!r} names no path; write {kind}:PATH")
-    return ReportOption(format=kind, path=Path(path))
-
-
 def default_store(directory: Path) -> Path:
     """Return $COLLABCODE_STORE, else `.collabcode` in the directory the command was given in.
 
@@ -217,8 +175,10 @@ def make_settings(
     models: Sequence[str] = (),
     regimes: Sequence[str] = (),
     options: dict[str, str | None] | None = None,
+    adapters: Sequence[str] = (),
     reports: Sequence[str] = (),
     accept_partial: bool = False,
+    unsafe_execution: bool = False,
 ) -> Settings:
     """Turn option texts into Settings.
 
@@ -227,9 +187,11 @@ def make_settings(
         models: texts of --model.
         regimes: texts of --collabcode-regime; each may hold several names separated by commas.
         options: the single-valued options by name: base, thresholds, consortium, profile, recipe, store, seed,
-            device, baseline, normalization, allow, workers.
+            device, backend, batch_size, baseline, normalization, allow, workers.
+        adapters: texts of --collabcode-adapter.
         reports: texts of --collabcode-report.
         accept_partial: --collabcode-partial.
+        unsafe_execution: --collabcode-unsafe-execution.
     Raises:
         ConfigurationError: an option is unknown, malformed or names a file that is not there.
     Example:
@@ -244,6 +206,7 @@ def make_settings(
     return Settings(
         models=tuple(model_option(text) for text in models),
         regimes=tuple(dict.fromkeys(name.strip() for text in regimes for name in text.split(",") if name.strip())),
+        adapters=tuple(adapter_option(text) for text in adapters),
         base=_existing("base", given.get("base")),
         thresholds=_existing("thresholds", given.get("thresholds")),
         consortium=_existing("consortium", given.get("consortium")),
@@ -252,11 +215,14 @@ def make_settings(
         store=Path(given["store"]) if "store" in given else default_store(directory),
         seed=_integer("seed", given.get("seed", "1")),
         device=given.get("device", "cpu"),
+        backend=_backend(given.get("backend", BACKENDS[0])),
+        batch_size=_integer("batch-size", given["batch_size"], at_least=1) if "batch_size" in given else None,
         baseline=_existing("baseline", given.get("baseline")),
         normalization=given.get("normalization", "verbatim"),
         allow=_existing("allow", given.get("allow")),
         reports=tuple(report_option(text) for text in reports),
         accept_partial=accept_partial,
+        unsafe_execution=unsafe_execution,
         workers=_integer("workers", given.get("workers", str(os.cpu_count() or 1))),
         directory=directory,
     )
@@ -271,11 +237,18 @@ def _existing(option: str, text: str | None) -> Path | None:
     return path
 
 
-def _integer(option: str, text: str) -> int:
+def _backend(name: str) -> str:
+    if name not in BACKENDS:
+        raise ConfigurationError(f"--collabcode-backend={name!r}: {nearest(name, BACKENDS)}")
+    return name
+
+
+def _integer(option: str, text: str, *, at_least: int = 0) -> int:
     try:
         value = int(text)
     except ValueError:
         raise ConfigurationError(f"--collabcode-{option}={text!r} is not a whole number") from None
-    if value < 0:
-        raise ConfigurationError(f"--collabcode-{option}={value} is negative")
+    if value < at_least:
+        wrong = f"is less than {at_least}" if at_least else "is negative"
+        raise ConfigurationError(f"--collabcode-{option}={value} {wrong}")
     return value

@@ -61,9 +61,12 @@ class TensorEntry:
         return math.prod(self.shape)
 
 
-def tensor_entries(directory: Path) -> tuple[TensorEntry, ...]:
+def tensor_entries(directory: Path, *, weights: str = WEIGHTS) -> tuple[TensorEntry, ...]:
     """Return the tensors of a checkpoint directory, sorted by name, out of one file or of all shards of the index.
 
+    Args:
+        directory: of the checkpoint.
+        weights: the one file's name.
     Raises:
         CheckpointError: a file is missing, cut off, or its header does not agree with itself.
     Example:
@@ -74,8 +77,8 @@ def tensor_entries(directory: Path) -> tuple[TensorEntry, ...]:
         ...     [(entry.name, entry.dtype, entry.shape) for entry in tensor_entries(Path(folder))]
         [('w', 'F16', (2, 3))]
     """
-    if (directory / WEIGHTS).is_file():
-        files, claimed = [directory / WEIGHTS], None
+    if (directory / weights).is_file():
+        files, claimed = [directory / weights], None
     else:
         claimed = _weight_map(directory / INDEX)
         files = [directory / name for name in sorted(set(claimed.values()))]

@@ -5,7 +5,7 @@ Not covered: judging; a worker knows no thresholds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 
@@ -32,6 +32,7 @@ class Workbench:
 
     Attributes:
         report: told now and then how far long work is.
+        note: told what a reader of the run should know, a sentence each time; notes keeps them.
         only_stored: while True, what is not in the store raises NotStoredError instead of being computed.
     Example:
         >>> from pathlib import Path
@@ -54,6 +55,8 @@ class Workbench:
             normalization=settings.normalization,
         )
         self.report: Report = _silent
+        self.notes: list[str] = []
+        self.note: Callable[[str], None] = self.notes.append
         self.only_stored = False
 
     @cached_property

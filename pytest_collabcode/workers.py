@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import queue
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -47,13 +47,16 @@ class Job:
         return self.subject if len(self.works) > 1 else f"{self.subject} {self.works[0]}"
 
 
-def run_jobs(settings: Settings, jobs: Sequence[Job], progress: Progress) -> dict[tuple[str, str], str]:
+def run_jobs(
+    settings: Settings, jobs: Sequence[Job], progress: Progress, *, note: Callable[[str], None] = lambda text: None
+) -> dict[tuple[str, str], str]:
     """Run jobs in worker processes until all have ended.
 
     Args:
         settings: of the session; every worker opens the same store.
         jobs: independent of each other.
         progress: shows what the workers report.
+        note: told what a reader of the run should know.
     Returns:
         For each (subject, work) that did not get done, one sentence why; empty when all went well.
     Example:
@@ -76,10 +79,10 @@ def run_jobs(settings: Settings, jobs: Sequence[Job], progress: Progress) -> dic
                 )
                 process.start()
                 running[job.label] = (job, process)
-            _drain(messages, progress, failures)
+            _drain(messages, progress, failures, note)
             for label, (job, process) in list(running.items()):
                 if not process.is_alive():
-                    _drain(messages, progress, failures)
+                    _drain(messages, progress, failures, note)
                     del running[label]
                     _ended(job, process, progress, failures)
     finally:
@@ -88,7 +91,9 @@ def run_jobs(settings: Settings, jobs: Sequence[Job], progress: Progress) -> dic
     return failures
 
 
-def _drain(messages: Any, progress: Progress, failures: dict[tuple[str, str], str]) -> None:
+def _drain(
+    messages: Any, progress: Progress, failures: dict[tuple[str, str], str], note: Callable[[str], None]
+) -> None:
     timeout = 0.2
     while True:
         try:
@@ -98,6 +103,8 @@ def _drain(messages: Any, progress: Progress, failures: dict[tuple[str, str], st
         timeout = 0.01
         if kind == "progress":
             progress.update(job.label, *value)
+        elif kind == "note":
+            note(value)
         else:
             work, text = value
             failures[job.subject, work] = text
@@ -124,8 +131,14 @@ def _work(settings: Settings, job: Job, messages: Any, parent: int) -> None:
             os._exit(1)
         messages.put((job, "progress", (done, total, text)))
 
-    bench = open_workbench(settings)
+    try:
+        bench = open_workbench(settings)
+    except CollabcodeError as error:  # a server that was there in the preflight may be gone
+        for work in job.works:
+            messages.put((job, "failure", (work, str(error))))
+        return
     bench.report = report
+    bench.note = lambda text: messages.put((job, "note", text))
     measures = Measures(Pipeline(bench))
     for work in job.works:
         try:

@@ -15,10 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     **dict.fromkeys(["records", "errors"], 0),
     **dict.fromkeys(["digests", "intervals", "licences", "lines", "minhash"], 1),
-    **dict.fromkeys(["settings", "store", "weights", "manifest", "checkpoint", "progress"], 2),
+    **dict.fromkeys(["settings", "store", "weights", "manifest", "checkpoint", "adapters", "options", "urls", "progress"], 2),
     **dict.fromkeys(["corpus", "execution", "metrics", "clones", "memorization", "throughput", "gate", "report"], 2),
     **dict.fromkeys(["tasks", "models"], 3),
-    **dict.fromkeys(["training", "generation"], 4),
+    **dict.fromkeys(["training", "generation", "backends"], 4),
     **dict.fromkeys(
         [
             "session",
@@ -26,6 +26,8 @@ LAYERS = {
             "subjects",
             "material",
             "trainings",
+            "opening",
+            "executions",
             "pipeline",
             "answers",
             "leaks",
@@ -33,6 +35,7 @@ LAYERS = {
             "preparation",
             "workers",
             "timing",
+            "timed",
             "fetching",
             "doctor",
         ],
@@ -168,8 +171,8 @@ def test_nothing_unsafe_is_loaded():
 
 
 def test_keywords_are_not_passed_through():
-    # A generated program calls with what it likes; transformers dictates the signature of a cache layer.
-    allowed = {"execution/candidate.py", "execution/oracle.py", "generation/slots.py"}
+    # A generated program calls with what it likes.
+    allowed = {"execution/candidate.py", "execution/oracle.py"}
     assert {name(file) for file, node in functions() if node.args.kwarg} <= allowed
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from pytest_collabcode.errors import ConfigurationError
-from pytest_collabcode.settings import default_store, make_settings, model_option
+from pytest_collabcode.options import model_option
+from pytest_collabcode.settings import default_store, make_settings
 
 
 @pytest.mark.parametrize(
@@ -14,6 +15,19 @@ from pytest_collabcode.settings import default_store, make_settings, model_optio
 )
 def test_a_model_is_a_path_or_a_name_and_a_path(text, name, path):
     assert model_option(text) == model_option(text).__class__(path=Path(path), name=name)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "url"),
+    [
+        ("http://127.0.0.1:8000/v1", "", "http://127.0.0.1:8000/v1"),
+        ("a=https://gpu7/v1/#org/m=1", "a", "https://gpu7/v1#org/m=1"),
+        ("https://gpu7/v1#a=b", "", "https://gpu7/v1#a=b"),
+    ],
+)
+def test_a_model_may_be_the_url_of_a_server(text, name, url):
+    option = model_option(text)
+    assert (option.name, option.url) == (name, url)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +41,10 @@ def test_a_model_is_a_path_or_a_name_and_a_path(text, name, path):
         ({"options": {"baseline": "/nowhere.json"}}, r"--collabcode-baseline=/nowhere\.json: no such file"),
         ({"options": {"seed": "x"}}, r"--collabcode-seed='x' is not a whole number"),
         ({"options": {"workers": "-1"}}, r"--collabcode-workers=-1 is negative"),
+        ({"options": {"batch_size": "0"}}, r"--collabcode-batch-size=0 is less than 1"),
+        ({"options": {"backend": "vlm"}}, r"--collabcode-backend='vlm': did you mean 'vllm'\?"),
+        ({"adapters": ["tuned="]}, r"--collabcode-adapter='tuned=' names no path"),
+        ({"models": ["a=http://gpu7/v1"]}, r"would cross the network in the clear"),
         ({"options": {"sed": "1"}}, r"option 'sed' is unknown: did you mean 'seed'\?"),
         ({"reports": ["jsn:x"]}, r"--collabcode-report='jsn:x': did you mean 'json'\?"),
         ({"reports": ["json"]}, r"names no path; write json:PATH"),

@@ -74,14 +74,14 @@ def _reference_step(loaded: LoadedModel, problems: Sequence[Problem], sampling: 
     forward = Forward(loaded.model, loaded.tokenizer, loaded.device)
     prompts = [forward.prompt(problem.prompt, loaded.checkpoint.conventions) for problem in problems]
     rows = [forward.encode_prompt(p, room=sampling.max_new_tokens)[0] for p in prompts]
-    ids, mask = forward.pad([row for row in rows for _ in range(sampling.n_samples)], left=True)
+    ids, mask = forward.pad([row for row in rows for _ in range(sampling.n_samples)], left=forward.start is None)
     config = reference_config(sampling, sorted(forward.eos_ids))
 
     def step() -> int:
         with torch.random.fork_rng(), torch.inference_mode():
             torch.manual_seed(sampling.seed)
             output = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        return _n_drawn(output[:, ids.shape[1] :], forward.eos_ids)
+        return _n_drawn(output[:, 1 if forward.start is not None else ids.shape[1] :], forward.eos_ids)
 
     return step
 

@@ -1,9 +1,10 @@
-"""The default engine: any transformers causal LM as a `Backend`, batched, left-padded and cached.
+"""The default engine: a model of transformers as a `Backend`, run by our own decoders where a family has one.
 
-Prompts are taken longest first; while a batch runs, rows that are finished leave and the next prompts take their
-places, so that nothing waits for the longest completion. A row's text depends on its own prompt and its own random
-stream; in float32 batch size and order change it only where two tokens lie closer than rounding.
-Not covered: encoder-decoders, models without a plain key-value cache, several devices, CUDA graphs.
+Each prompt is processed once, whatever the number of its samples; while a batch runs, rows that are finished leave
+and the next prompts take their places, so that nothing waits for the longest completion. A row's text depends on its
+own prompt and its own random stream; in float32 batch size and order change it only where two tokens lie closer than
+rounding. Models of other families go through transformers' `generate`; `engine` says which it was.
+Not covered: several devices; vLLM and HTTP endpoints, which are back ends of their own.
 Sources: transformers' `generate` as the oracle; Yu et al. 2022 (Orca) for replacing finished rows.
 """
 
@@ -16,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.generation import sampler, scoring
+from pytest_collabcode.generation import fallback, sampler, scoring, targets
+from pytest_collabcode.generation.decoders import own_decoder
+from pytest_collabcode.generation.fallback import GenerateRun
 from pytest_collabcode.generation.forward import Forward, is_out_of_memory
 from pytest_collabcode.generation.running import Row, Run
 from pytest_collabcode.generation.stopping import Stopper
@@ -37,10 +40,15 @@ class TorchBackend:
 
     Args:
         loaded: model, tokenizer, manifest and device, of models/load.
-        batch_size: rows that run together; None takes what 1 GiB of cache (or 60 % of a GPU) holds, at most 64.
+        batch_size: rows that run together; None takes what 1.5 GiB of cache holds, at most 128, or on a GPU what 60 %
+            of its free memory holds, at most 512.
+        own_decoders: run the families that have one by our own decoder, not by transformers' `generate`.
     Attributes:
+        engine: what runs the model: "gpt2", "llama", "t5" (our decoders) or "transformers" (its `generate`).
         n_truncated: prompts whose left end was cut off to fit the context, so far.
         batch_size: as given; halved when memory ran out.
+        n_rows: most rows that ran together in the last request.
+        n_halved: how often memory ran out, so far.
     Example:
         >>> from pathlib import Path
         >>> from pytest_collabcode.models.architectures import build
@@ -55,12 +63,14 @@ class TorchBackend:
         [('t/0', 0), ('t/0', 1), ('t/1', 0), ('t/1', 1)]
     """
 
-    def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None) -> None:
+    def __init__(self, loaded: LoadedModel, *, batch_size: int | None = None, own_decoders: bool = True) -> None:
         self.checkpoint: Checkpoint = loaded.checkpoint
         self.batch_size = batch_size
-        self.n_truncated = 0
-        self._tokenizer = loaded.tokenizer
+        self.n_truncated = self.n_rows = self.n_halved = 0
         self._forward = Forward(loaded.model, loaded.tokenizer, loaded.device)
+        self._decoder = own_decoder(loaded.model) if own_decoders else None
+        self._writes = self._forward.start is not None  # what an encoder has read, in its own words
+        self.engine: str = self._decoder.name if self._decoder else fallback.NAME
 
     def generate(
         self,
@@ -94,9 +104,14 @@ class TorchBackend:
         """Draw just these (problem, sample_index) pairs, in the order asked for; `sampling.n_samples` is not read."""
         rows = self._rows(requests, sampling)
         stop = (*sampling.stop, *self.checkpoint.conventions.stop)
-        stopper = Stopper(self._tokenizer, stop, self._forward.eos_ids)
+        forward, decoder = self._forward, self._decoder
+        stopper = Stopper(forward.tokenizer, stop, forward.eos_ids, continues=not self._writes)
         ledger = _Ledger(len(rows), progress, on_batch)
-        run = Run(self._forward, stopper, sampling, ledger.finish)
+        run = (
+            Run(decoder, stopper, sampling, ledger.finish, prefill_tokens=forward.prefill_tokens)
+            if decoder
+            else GenerateRun(forward, stopper, sampling, ledger.finish)
+        )
         while pending := [row for row in rows if row not in ledger.finished]:
             if not self._fits(run, pending):
                 self._halve(min(run.n_rows, len(pending)))
@@ -106,14 +121,19 @@ class TorchBackend:
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text; the first token of a text has no prediction.
 
+        An encoder-decoder scores them as its decoder writes them after an empty prompt, the first one too.
+
         Args:
             texts: may be empty strings; those score nothing.
             max_tokens: window, cut further where the model's context is shorter.
         """
-        return scoring.score_texts(self._forward, texts, max_tokens=max_tokens)
+        score = targets.score_texts if self._writes else scoring.score_texts
+        return score(self._forward, texts, max_tokens=max_tokens)
 
     def token_scores(self, pairs: Sequence[tuple[str, str]], sampling: Sampling) -> list[TokenScores]:
         """Score continuations in one forward pass each, the prompts asked exactly as `generate` asks them.
+
+        An encoder-decoder has the prompt in its encoder and writes the continuation.
 
         Args:
             pairs: prompt and continuation; line breaks that the checkpoint's conventions take from the end of a
@@ -125,11 +145,16 @@ class TorchBackend:
             asked = self._forward.prompt(prompt, conventions)
             taken = prompt[len(asked) - len(conventions.prefix) :]
             rows.append((asked, taken + continuation))
-        return scoring.score_continuations(self._forward, rows, sampling)
+        score = targets.score_continuations if self._writes else scoring.score_continuations
+        return score(self._forward, rows, sampling)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the mean last hidden state of each text, shape (len(texts), d), rows of unit length."""
-        return scoring.embed_texts(self._forward, texts)
+        """Return the mean last hidden state of each text, shape (len(texts), d), rows of unit length.
+
+        Of an encoder-decoder it is the encoder's.
+        """
+        embed = targets.embed_texts if self._writes else scoring.embed_texts
+        return embed(self._forward, texts)
 
     def _rows(self, requests: Sequence[Request], sampling: Sampling) -> list[Row]:
         n = sampling.max_new_tokens
@@ -142,10 +167,11 @@ class TorchBackend:
                 encoded[problem.prompt] = ids
         return [Row(p, i, encoded[p.prompt], sampler.uniforms(sampling.seed, p.task_id, i, n=n)) for p, i in requests]
 
-    def _fits(self, run: Run, rows: Sequence[Row]) -> bool:
+    def _fits(self, run: Run | GenerateRun, rows: Sequence[Row]) -> bool:
         """Run the rows; return whether memory sufficed."""
         try:
             run.run(rows, self.batch_size)
+            self.n_rows = run.n_rows
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -159,6 +185,7 @@ class TorchBackend:
                 "free some, or lower max_new_tokens"
             )
         self.batch_size = rows // 2
+        self.n_halved += 1
         if self._forward.device.startswith("cuda"):
             torch.cuda.empty_cache()
 

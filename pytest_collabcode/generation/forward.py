@@ -1,6 +1,6 @@
-"""What the engine asks of a transformers model: tokens in, logits of the last position and keys and values out.
+"""A transformers model with its tokenizer: prompts to tokens as the model wants them, tokens to logits.
 
-Not covered: sampling (sampler.py), the running batch (engine.py, slots.py), whole texts (scoring.py).
+Not covered: generating (decoders/ and running.py, or fallback.py), whole texts (scoring.py, targets.py).
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache
 
-from pytest_collabcode.errors import CheckpointError, MeasurementError
-from pytest_collabcode.generation.slots import Slots
+from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.generation.decoders.t5 import start_token
 from pytest_collabcode.records import PromptConventions
 
 CPU_PREFILL_TOKENS = 1024  # activations then stay in the cache of a core (measured: 360 against 264 tokens/s)
@@ -43,6 +42,7 @@ class Forward:
     def __init__(self, model: Any, tokenizer: Any, device: str) -> None:
         self.model, self.tokenizer, self.device = model.eval(), tokenizer, device
         self.context = _context(model.config)
+        self.start = start_token(model) if model.config.is_encoder_decoder else None  # of what a decoder writes
         self.eos_ids = _eos_ids(model, tokenizer)
         self.prefill_tokens = CPU_PREFILL_TOKENS if device == "cpu" else GPU_PREFILL_TOKENS
         accepted = inspect.signature(model.forward).parameters
@@ -59,12 +59,20 @@ class Forward:
         ids: list[int] = self.tokenizer(text, verbose=False).input_ids
         return ids[:-1] if ids and ids[-1] in self.eos_ids and not self._ends_with_eos(text) else ids
 
+    def encode_source(self, text: str) -> list[int]:
+        """Return the token ids of a text as an encoder was trained to read it, with all that the tokenizer adds."""
+        return list(self.tokenizer(text, verbose=False).input_ids) or sorted(self.eos_ids)[:1]
+
     def encode_prompt(self, prompt: str, *, room: int) -> tuple[list[int], bool]:
         """Return at most context - room tokens of a prompt, its right end, and whether something was cut off.
 
         Raises:
             MeasurementError: there is no room for a single token.
         """
+        if self.start is not None:  # the completion has a context of its own
+            ids = self.encode_source(prompt)
+            keep = self.context or len(ids)
+            return ids[-keep:], len(ids) > keep
         ids = self.encode(prompt) or sorted(self.eos_ids)[:1]  # an empty prompt begins as a document does
         if self.context is None:
             return ids, False
@@ -76,59 +84,18 @@ class Forward:
         keep = self.context - room
         return ids[-keep:], len(ids) > keep
 
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Cache, torch.Tensor]:
-        """Process prompts, left-padded to the longest.
-
-        Args:
-            prompts: token ids, each at least one.
-        Returns:
-            A cache whose keys and values have the shape (len(prompts), heads, width, d), and the logits of the
-            last position, (len(prompts), V).
-        Raises:
-            CheckpointError: the model keeps no such cache.
-        """
-        ids, mask = self.pad(prompts, left=True)
-        cache = DynamicCache()
-        logits = self(ids, mask, cache=cache, last=1)
-        if (
-            any(getattr(layer, "keys", None) is None or layer.keys.ndim != 4 for layer in cache.layers)
-            or not cache.layers
-        ):
-            raise CheckpointError(
-                f"model_type={self.model.config.model_type!r} keeps no plain key-value cache; a decoder such as "
-                "GPT-2 or Llama is expected"
-            )
-        return cache, logits[:, -1]
-
-    def step(self, tokens: torch.Tensor, slots: Slots) -> torch.Tensor:
-        """Feed one token, shape (R,), to each row of the slots and return the logits, (R, V)."""
-        arguments = {"position_ids": slots.positions()} if self._has_positions else {}
-        output = self.model(
-            input_ids=tokens[:, None],
-            attention_mask=slots.mask(),
-            past_key_values=slots.cache,
-            use_cache=True,
-            **arguments,
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
-
-    def __call__(
-        self, ids: torch.Tensor, mask: torch.Tensor, *, cache: Cache | None = None, last: int = 0
-    ) -> torch.Tensor:
-        """Return the logits, (B, T, V), of padded token ids (B, T) with their mask (B, T).
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor, *, last: int = 0) -> torch.Tensor:
+        """Return a decoder's logits, (B, T, V), of padded token ids (B, T) with their mask (B, T).
 
         Args:
             ids: int64.
             mask: 1 where there is a token.
-            cache: filled by a prefill.
             last: only the logits of that many last places are wanted: (B, last, V); 0 wants all.
         """
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
+            use_cache=False,
             **self.positions(mask),
             **({"logits_to_keep": last} if self._keeps and last else {}),
         )

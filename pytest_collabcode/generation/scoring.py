@@ -1,13 +1,12 @@
-"""Whole texts through a model: likelihoods, token by token too, and embeddings, in chunks that fit memory and cache.
+"""Whole texts through a decoder: likelihoods, also token by token, and embeddings, in chunks that fit memory.
 
-Not covered: sliding windows over texts longer than the context, several poolings.
-Sources: Reimers and Gurevych 2019 for mean pooling; Zhang et al. 2024, arXiv 2404.02936, for mean and deviation of
-the log-probability over the vocabulary.
+Not covered: encoder-decoders (targets.py), sliding windows over texts longer than the context, several poolings.
+Source: Reimers and Gurevych 2019 for mean pooling.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -15,16 +14,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pytest_collabcode.generation import sampler
+from pytest_collabcode.generation import positions
 from pytest_collabcode.generation.forward import Forward
+from pytest_collabcode.generation.positions import chunks, score_end, tokens_at_once
 from pytest_collabcode.records import Sampling, TextScore, TokenScores
 
 EMBED_TOKENS = 256
-LOGIT_BYTES = 1 << 28  # of float32 logits held at once
-POSITION_BYTES = 1 << 24  # of those, worked on at once where the whole vocabulary counts
 COLUMNS = tuple(f.name for f in fields(TokenScores))
 DIGITS = 6
-LOWEST = -1e4  # stands for the log-probability of a token that the model masks
 
 
 @torch.inference_mode()
@@ -50,7 +47,7 @@ def score_texts(forward: Forward, texts: Sequence[str], *, max_tokens: int) -> l
     window = min(max_tokens, forward.context or max_tokens)
     rows = [forward.encode(text)[:window] for text in texts]
     scores = [TextScore(log_likelihood=0.0, n_tokens=0, n_bytes=0)] * len(texts)
-    for chunk in _chunks(rows, _tokens_at_once(forward)):
+    for chunk in chunks(rows, tokens_at_once(forward)):
         ids, mask = forward.pad([rows[i] for i in chunk], left=False)
         logits = forward(ids, mask)[:, :-1].float()  # (B, T-1, V)
         gold = logits.gather(2, ids[:, 1:, None])[:, :, 0] - logits.logsumexp(-1)  # (B, T-1)
@@ -92,10 +89,10 @@ def score_continuations(forward: Forward, pairs: Sequence[tuple[str, str]], samp
     """
     room = sampling.max_new_tokens
     prompts = [forward.encode_prompt(prompt, room=room)[0] for prompt, _ in pairs]
-    continuations = [_continuation(forward, prompt, text) for prompt, text in pairs]
+    continuations = [positions.continuation(forward, prompt, text) for prompt, text in pairs]
     rows = [prompt + ids[:room] for prompt, (ids, _) in zip(prompts, continuations, strict=True)]
     scores = [TokenScores(starts=(), log_probs=(), scheme_log_probs=(), means=(), deviations=())] * len(pairs)
-    for chunk in _chunks(rows, _tokens_at_once(forward)):
+    for chunk in chunks(rows, tokens_at_once(forward)):
         ids, mask = forward.pad([rows[i] for i in chunk], left=True)
         sizes = [len(rows[i]) - len(prompts[i]) for i in chunk]
         logits = forward(
@@ -103,7 +100,7 @@ def score_continuations(forward: Forward, pairs: Sequence[tuple[str, str]], samp
         )  # of the prompts' last token and all continuations, (B, L, V)
         for i, size, own_ids, own_logits in zip(chunk, sizes, ids, logits, strict=True):
             own = own_ids[-len(rows[i]) :]
-            columns = _score_end(own, own_logits[-size - 1 : -1], sampling) if size else ((),) * 4
+            columns = score_end(own, own_logits[-size - 1 : -1], sampling) if size else ((),) * 4
             scores[i] = TokenScores(
                 starts=tuple(continuations[i][1][:size]),
                 **dict(zip(COLUMNS[1:], columns, strict=True)),
@@ -152,71 +149,26 @@ def embed_texts(forward: Forward, texts: Sequence[str]) -> NDArray[np.float32]:
     rows = [forward.encode(text)[:window] for text in texts]
     width = forward.model.get_input_embeddings().weight.shape[1]
     found = np.zeros((len(texts), width), dtype=np.float32)
-    for chunk in _chunks(rows, forward.prefill_tokens, at_least=1):
+    for chunk in chunks(rows, forward.prefill_tokens, at_least=1):
         ids, mask = forward.pad([rows[i] for i in chunk], left=False)
         output = forward.model.base_model(
             input_ids=ids, attention_mask=mask, use_cache=False, **forward.positions(mask)
         )
-        hidden = output.last_hidden_state.float() * mask[:, :, None]  # (B, T, d)
-        mean = torch.nn.functional.normalize(hidden.sum(1), dim=-1)  # the length of the sum cancels out
-        found[chunk, : mean.shape[1]] = mean.cpu().numpy()
+        mean = unit_means(output.last_hidden_state, mask)
+        found[chunk, : mean.shape[1]] = mean
     return found
 
 
-def _score_end(ids: torch.Tensor, logits: torch.Tensor, sampling: Sampling) -> tuple[tuple[float, ...], ...]:
-    """Score the last tokens of one text.
+def unit_means(states: torch.Tensor, mask: torch.Tensor) -> NDArray[np.float32]:
+    """Return the mean of the states (B, T, d) of tokens that are there, mask (B, T), as rows of unit length.
 
-    Args:
-        ids: (T,).
-        logits: (P, V); each row predicts one of the last P tokens.
-        sampling: the scheme.
-    Returns:
-        log p, log p under the scheme, mean and deviation of log p over the vocabulary, P values each.
+    Example:
+        >>> unit_means(torch.tensor([[[3.0, 0.0], [1.0, 3.0], [9.0, 9.0]]]), torch.tensor([[1, 1, 0]])).tolist()
+        [[0.800000011920929, 0.6000000238418579]]
     """
-    first, at_once = len(ids) - len(logits), max(1, POSITION_BYTES // (4 * logits.shape[-1]))
-    columns: tuple[list[float], ...] = ([], [], [], [])
-    for start in range(0, len(logits), at_once):
-        own = logits[start : start + at_once].float()  # (p, V)
-        place = torch.arange(first + start, first + start + len(own), device=ids.device)
-        tokens = ids[place]
-        earlier = torch.arange(len(ids), device=ids.device) < place[:, None]
-        history = torch.where(earlier, ids, ids[0])  # (p, T); repeats are harmless to the penalty
-        log_p = own.log_softmax(-1).clamp_(min=LOWEST)
-        p = log_p.exp()
-        mean = (p * log_p).sum(-1)
-        deviation = (p * (log_p - mean[:, None]).square_()).sum(-1).sqrt()
-        scheme = sampler.log_probabilities(own, history, tokens, sampling)
-        found = (log_p.gather(1, tokens[:, None])[:, 0], scheme, mean, deviation)
-        for column, values in zip(columns, found, strict=True):
-            column += values.tolist()
-    return tuple(map(tuple, columns))
-
-
-def _continuation(forward: Forward, prompt: str, text: str) -> tuple[list[int], list[int]]:
-    """Return the token ids of a continuation and the character of it at which each begins."""
-    before, whole = forward.encode(prompt), forward.encode(prompt + text)
-    together = whole[: len(before)] == before
-    tokenizer = forward.tokenizer
-    ids = whole[len(before) :] if together else list(tokenizer(text, add_special_tokens=False).input_ids)
-    if not getattr(tokenizer, "is_fast", False):
-        return ids, [len(tokenizer.decode(ids[:i])) for i in range(len(ids))]
-    source = tokenizer(prompt + text if together else text, return_offsets_mapping=True, add_special_tokens=together)
-    skipped, shift = (len(before), len(prompt)) if together else (0, 0)
-    return ids, [first - shift for first, _ in source.offset_mapping[skipped : skipped + len(ids)]]
-
-
-def _chunks(rows: Sequence[Sequence[int]], budget: int, *, at_least: int = 2) -> Iterator[list[int]]:
-    """Yield row numbers, longest rows first, such that a padded chunk holds at most `budget` tokens."""
-    order = sorted((i for i, row in enumerate(rows) if len(row) >= at_least), key=lambda i: -len(rows[i]))
-    while order:
-        size = max(1, budget // len(rows[order[0]]))
-        yield order[:size]
-        order = order[size:]
-
-
-def _tokens_at_once(forward: Forward) -> int:
-    vocabulary: int = forward.model.get_input_embeddings().weight.shape[0]
-    return max(1, min(forward.prefill_tokens, LOGIT_BYTES // (4 * vocabulary)))
+    total = (states.float() * mask[:, :, None]).sum(1)  # (B, d); its length cancels out
+    unit: NDArray[np.float32] = torch.nn.functional.normalize(total, dim=-1).cpu().numpy()
+    return unit
 
 
 def _scored_bytes(forward: Forward, text: str, n_tokens: int) -> int:

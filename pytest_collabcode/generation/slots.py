@@ -1,10 +1,10 @@
-"""Key-value slots: one buffer per layer into which rows come, grow by a column a step, and leave.
+"""Key-value slots: rows come with a prompt that was read, grow by a token a step, and leave.
 
-Rows share the column of their newest token; a row's prompt is right-aligned to it, and what lies left of a row's
-first token is masked. Appending writes in place (transformers' DynamicCache copies everything every step, which is
-most of the time on a CPU); a row that leaves is replaced by the last one, and columns nobody uses are shifted out.
+Rows lie in blocks of neighbours. They come longest prompt first, so each block is as wide as its first row needs, and
+any later row fits wherever a row has left. A row that leaves is replaced by the last one: what runs is always the
+first n rows. Nothing is read back from the device: lengths are known here as well as there.
 Not covered: paged memory, sharing of a prompt's columns between rows, offloading.
-Sources: transformers' cache_utils for the interface of a layer.
+Source: Yu et al. 2022 (Orca) for replacing finished rows.
 """
 
 from __future__ import annotations
@@ -12,99 +12,84 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
 
-SLACK_COLUMNS = 64  # columns are shifted at most once in so many steps
+from pytest_collabcode.generation.block import Block, row_bytes
+from pytest_collabcode.generation.decoders.decoder import Decoder, Prefill
+from pytest_collabcode.generation.graphs import Graphs
 
-
-class _SlotLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's view of the slots: as long as what the living rows use."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        super().__init__()
-        self.buffers = (keys, values)  # (rows, heads, columns, d) each
-        self.window = (0, 0, 0)  # rows in use, first column, column of the newest token
-        self.is_initialized = True
-        self.dtype, self.device = keys.dtype, keys.device
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        n, low, end = self.window
-        views = []
-        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
-            buffer[:n, :, end : end + 1] = states
-            views.append(buffer[:n, :, low : end + 1])
-        return views[0], views[1]
-
-    def get_seq_length(self) -> int:
-        return self.window[2] - self.window[1]
+BLOCK_ROWS = 8  # few enough that short rows do not pay for long ones, enough to keep calls few
 
 
 class Slots:
-    """The cache of a running batch, with the token history of each row beside it.
+    """The rows of a running batch: keys, values and the tokens that they hold.
 
     Args:
-        like: the cache of a prefill, for the number of layers, shapes, dtype and device.
+        decoder: the model family.
         rows: the largest batch.
-        columns: longest prompt plus new tokens.
+        new_tokens: that each row may get.
+        block_rows: neighbours in one buffer; on a GPU all rows are.
     Example:
-        >>> prefill = Cache(layers=[DynamicLayer()])
-        >>> _ = prefill.update(torch.ones(2, 1, 3, 4), torch.ones(2, 1, 3, 4), 0)
-        >>> slots = Slots(prefill, rows=4, columns=8)
-        >>> slots.admit(prefill, [[7, 8, 9], [5]])
-        >>> slots.n_rows, slots.mask().tolist(), slots.positions().tolist()
-        (2, [[True, True, True, True], [False, False, True, True]], [[3], [1]])
+        >>> from pytest_collabcode.generation.decoders import own_decoder
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> decoder = own_decoder(build(recipe("llama-smoke"), 1))
+        >>> slots = Slots(decoder, rows=4, new_tokens=5)
+        >>> slots.admit(decoder.read([[7, 8, 9], [5]]), [0, 0, 1])  # two samples of the first prompt
+        >>> logits = slots.step(torch.tensor([1, 2, 3]))
+        >>> tuple(logits.shape), slots.evict([0]), slots.history().tolist()
+        ((3, 512), [2, 1], [[5, 3, 5, 5], [7, 8, 9, 2]])
     """
 
-    def __init__(self, like: Cache, *, rows: int, columns: int) -> None:
-        self.capacity, self.columns = rows, columns + SLACK_COLUMNS
-        layers = []
-        for layer in like.layers:
-            shape = [(rows, t.shape[1], self.columns, t.shape[3]) for t in (layer.keys, layer.values)]
-            layers.append(_SlotLayer(layer.keys.new_zeros(shape[0]), layer.values.new_zeros(shape[1])))
-        self.cache = Cache(layers=layers)
-        self._layers = layers
-        self._device = layers[0].device
-        self._tokens = torch.zeros(rows, self.columns, dtype=torch.int64, device=self._device)
-        self._start: list[int] = []  # first column of each living row
-        self._end = 0  # column that the next token takes
+    def __init__(self, decoder: Decoder, *, rows: int, new_tokens: int, block_rows: int = BLOCK_ROWS) -> None:
+        self.capacity, self.new_tokens = rows, new_tokens
+        self._decoder = decoder
+        self._on_gpu = decoder.device.type == "cuda"
+        self._block_rows = rows if self._on_gpu else block_rows
+        self._blocks: list[Block] = []
+        self._open: list[Block] = []  # those that take part in the present step
+        self._lengths: list[int] = []  # tokens that each living row holds
+        self._ends = torch.zeros(rows, dtype=torch.int64, device=decoder.device)  # the same, for the device
+        self._fed = torch.zeros(rows, dtype=torch.int64, device=decoder.device)
+        self._numbers = torch.arange(rows, device=decoder.device)
+        self._tokens = self._fed.new_zeros(rows, 0)
+        self._graphs = Graphs(self._forward) if self._on_gpu else None
 
     @property
     def n_rows(self) -> int:
-        """Rows in use; they are the first ones of every buffer."""
-        return len(self._start)
+        """Rows in use; they are the first ones."""
+        return len(self._lengths)
 
-    def admit(self, prefill: Cache, prompts: Sequence[Sequence[int]]) -> None:
-        """Append rows whose prompts were prefilled, left-padded to one width.
+    def admit(self, prefill: Prefill, places: Sequence[int]) -> None:
+        """Append a row for each place, a number of one of the prompts that were read.
 
         Args:
-            prefill: keys and values of shape (len(prompts), heads, width, d), right-aligned.
-            prompts: token ids; none longer than the living rows are (admit the longest first).
+            prefill: none of its prompts longer than those before.
+            places: repeated for further samples of a prompt.
         """
-        width = max(map(len, prompts))
-        if not self._start:
-            self._end = width
-        first, stop, end = self.n_rows, self.n_rows + len(prompts), self._end
-        for layer, filled in zip(self._layers, prefill.layers, strict=True):
-            for buffer, states in zip(layer.buffers, (filled.keys, filled.values), strict=True):
-                buffer[first:stop, :, end - width : end] = states[:, :, -width:]
-        for row, ids in enumerate(prompts, start=first):
-            self._tokens[row, : end - len(ids)] = ids[0]  # repeats are harmless to the repetition penalty
-            self._tokens[row, end - len(ids) : end] = torch.tensor(ids, device=self._device)
-            self._start.append(end - len(ids))
+        first = self.n_rows
+        for row, place in enumerate(places, start=first):
+            ids = prefill.tokens[place]
+            block = self._block_of(row, prefill, place)
+            block.fill(row - block.first, prefill, place)
+            if not self._tokens.shape[1]:
+                self._tokens = self._fed.new_zeros(self.capacity, len(ids) + self.new_tokens)
+            self._tokens[row] = ids[0]  # repeats are harmless to the repetition penalty
+            self._tokens[row, : len(ids)] = torch.tensor(ids, device=self._fed.device)
+            self._lengths.append(len(ids))
+        self._ends[first : self.n_rows] = torch.tensor(self._lengths[first:], device=self._ends.device)
 
-    def push(self, tokens: torch.Tensor) -> None:
-        """Note the tokens, shape (n_rows,), that the next forward pass feeds and appends; then call `advance`."""
-        if self._end == self.columns:
-            self._shift()
-        self._tokens[: self.n_rows, self._end] = tokens
-        for layer in self._layers:
-            layer.window = (self.n_rows, self._low, self._end)
-
-    def advance(self) -> None:
-        """Make the column of the last forward pass part of every row."""
-        self._end += 1
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Feed each row its newest token, (n_rows,), and return the logits of the next, (n_rows, V)."""
+        n, ends = self.n_rows, self._ends[: self.n_rows]
+        self._fed[:n] = tokens
+        self._tokens[self._numbers[:n], ends] = tokens
+        if self._graphs is None:
+            logits = self._forward(n, 0)
+        else:
+            logits = self._graphs(n, max(self._lengths) + 1, limits=(self.capacity, self._blocks[0].columns))
+        ends += 1
+        self._lengths = [length + 1 for length in self._lengths]
+        return logits[:n]
 
     def evict(self, rows: Sequence[int]) -> list[int]:
         """Drop rows; the last ones move into the holes.
@@ -115,48 +100,85 @@ class Slots:
         gone, n = set(rows), self.n_rows - len(rows)
         movers = iter([row for row in range(n, self.n_rows) if row not in gone])
         order = [next(movers) if row in gone else row for row in range(n)]
-        moved = [(new, old) for new, old in enumerate(order) if new != old]
-        for new, old in moved:
-            for tensor in (*(b for layer in self._layers for b in layer.buffers), self._tokens):
-                tensor[new] = tensor[old]
-        self._start = [self._start[old] for old in order]
+        for new, old in enumerate(order):
+            if new != old:
+                to, out_of = self._blocks[new // self._block_rows], self._blocks[old // self._block_rows]
+                to.copy_row(new - to.first, out_of, old - out_of.first)
+                self._tokens[new], self._ends[new] = self._tokens[old], self._ends[old]
+        self._ends[n:] = 0
+        self._lengths = [self._lengths[old] for old in order]
         return order
-
-    def mask(self) -> torch.Tensor:
-        """Return which columns each row may see, the coming token included: bool, (n_rows, T)."""
-        columns = torch.arange(self._low, self._end + 1, device=self._device)
-        return columns >= torch.tensor(self._start, device=self._device)[:, None]
-
-    def positions(self) -> torch.Tensor:
-        """Return the position of the coming token in each row: int64, (n_rows, 1)."""
-        return self._end - torch.tensor(self._start, device=self._device)[:, None]
 
     def history(self) -> torch.Tensor:
         """Return the tokens of each row so far, padded with its own first token: int64, (n_rows, T)."""
-        return self._tokens[: self.n_rows, self._low : self._end]
+        return self._tokens[: self.n_rows, : max(self._lengths)]
 
-    @property
-    def _low(self) -> int:
-        return min(self._start)
+    def own(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """See `Attention`: what one new token of each open row finds in its row."""
+        return _stacked([b.own(layer, q[b.span], k[b.span], v[b.span]) for b in self._open])
 
-    def _shift(self) -> None:
-        low, end, n = self._low, self._end, self.n_rows
-        for layer in self._layers:
-            for buffer in layer.buffers:
-                buffer[:n, :, : end - low] = buffer[:n, :, low:end].clone()
-        self._tokens[:n, : end - low] = self._tokens[:n, low:end].clone()
-        self._start = [start - low for start in self._start]
-        self._end = end - low
+    def source(self, layer: int, q: torch.Tensor) -> torch.Tensor:
+        """See `Attention`: what one new token of each open row finds in its source."""
+        return _stacked([b.source(layer, q[b.span]) for b in self._open])
+
+    def _forward(self, n: int, width: int) -> torch.Tensor:
+        """Return the logits of the first n rows, (n, V), each fed its token of `_fed`.
+
+        With a width everything is masked to it and depends on device tensors alone, as a CUDA graph wants it; else
+        each block is as wide as its rows are now.
+        """
+        self._open = [block for block in self._blocks if block.first < n]
+        for block in self._open:
+            lengths = self._lengths[block.first : min(block.first + block.rows, n)]
+            if width:
+                block.open(min(block.rows, n), width, masked=True)
+            else:
+                block.open(len(lengths), max(lengths) + 1, masked=len(set(lengths)) > 1)
+        return self._decoder.logits(self._decoder.hidden(self._fed[:n], self._ends[:n], self))
+
+    def _block_of(self, row: int, prefill: Prefill, place: int) -> Block:
+        number = row // self._block_rows
+        if number == len(self._blocks):
+            first = number * self._block_rows
+            rows = min(self._block_rows, self.capacity - first)
+            self._blocks.append(
+                Block(
+                    self._decoder,
+                    first,
+                    rows=rows,
+                    columns=len(prefill.tokens[place]) + self.new_tokens,
+                    source_columns=prefill.source.lengths[place] if prefill.source else 0,
+                    ends=self._ends[first : first + rows],
+                )
+            )
+        return self._blocks[number]
 
 
-def row_bytes(prefill: Cache) -> int:
-    """Return how many bytes of keys and values one token of one row takes.
+def affordable_rows(decoder: Decoder, needs: Sequence[int], n_bytes: int) -> int:
+    """Return how many rows fit into a memory, at least one.
 
+    Args:
+        decoder: the model family.
+        needs: tokens that each row will hold, sources included, the longest first.
+        n_bytes: for keys and values.
     Example:
-        >>> prefill = Cache(layers=[DynamicLayer()])
-        >>> _ = prefill.update(torch.ones(2, 1, 3, 4), torch.ones(2, 1, 3, 4), 0)
-        >>> row_bytes(prefill)
-        32
+        >>> from pytest_collabcode.generation.decoders import own_decoder
+        >>> from pytest_collabcode.models.architectures import build
+        >>> from pytest_collabcode.training.recipes import recipe
+        >>> decoder = own_decoder(build(recipe("llama-smoke"), 1))  # half a KB a token
+        >>> affordable_rows(decoder, [100] * 8 + [50] * 8, 1 << 19), affordable_rows(decoder, [100] * 8, 1)
+        (12, 1)
     """
-    tensors = [t for layer in prefill.layers for t in (layer.keys, layer.values)]
-    return sum(t.shape[1] * t.shape[3] * t.element_size() for t in tensors)
+    left, rows = n_bytes, 0
+    block_rows = len(needs) if decoder.device.type == "cuda" else BLOCK_ROWS
+    for first in range(0, len(needs), block_rows):
+        here = min(block_rows, len(needs) - first)
+        fitting = min(here, left // row_bytes(decoder, needs[first]))
+        rows, left = rows + fitting, left - fitting * row_bytes(decoder, needs[first])
+        if fitting < here:
+            break
+    return max(1, rows)
+
+
+def _stacked(parts: list[torch.Tensor]) -> torch.Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

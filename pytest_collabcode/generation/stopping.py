@@ -23,6 +23,8 @@ class Stopper:
         tokenizer: of transformers.
         stop: strings that end a completion; the text is cut before the first of them.
         eos_ids: token ids that end a completion.
+        continues: the text goes on where the prompt ends; False for an encoder-decoder, whose text stands alone and
+            whose special tokens are no part of it.
     Example:
         >>> class Letters:
         ...     def decode(self, ids, **_): return "".join(map(chr, ids))
@@ -33,8 +35,10 @@ class Stopper:
         'a'
     """
 
-    def __init__(self, tokenizer: Any, stop: Sequence[str], eos_ids: Collection[int]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(
+        self, tokenizer: Any, stop: Sequence[str], eos_ids: Collection[int], *, continues: bool = True
+    ) -> None:
+        self._tokenizer, self._continues = tokenizer, continues
         self._stop = tuple(dict.fromkeys(s for s in stop if s))
         self._eos_ids = frozenset(eos_ids)
         self._tail = max((len(s.encode()) for s in self._stop), default=0) + MARGIN_TOKENS
@@ -54,7 +58,7 @@ class Stopper:
     def text(self, prompt_ids: Sequence[int], new_ids: Sequence[int]) -> str:
         """Return the continuation, cut before the first stop string, without end-of-text and half characters."""
         ids = list(new_ids[:-1] if new_ids and new_ids[-1] in self._eos_ids else new_ids)
-        context = list(prompt_ids[-CONTEXT_TOKENS:])
+        context = list(prompt_ids[-CONTEXT_TOKENS:]) if self._continues else []
         head, whole = self._decode(context), self._decode(context + ids)
         text = whole[len(head) :] if whole.startswith(head) else self._decode(ids)
         ends = [place for place in (text.find(s) for s in self._stop) if place >= 0]
@@ -71,7 +75,9 @@ class Stopper:
         return known
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=not self._continues, clean_up_tokenization_spaces=False
+        )
         return text
 
 

@@ -2,13 +2,14 @@
 
 The journal's digest covers all that a text depends on (weights, tokenizer, conventions, task, sampling, engine), but
 not the number of samples, so one more sample is one more draw; a record's key covers the prompt itself.
-Not covered: locking a journal for a whole run (two runs may draw the same text twice; both write the same line).
+A run that draws holds the journal: a second one waits, and then finds the texts. Not covered: holding it for scores,
+which two runs may compute twice; both write the same line.
 Sources: lm-eval-harness issues 4063 and 2533, bigcode-evaluation-harness issue 284, for what goes wrong otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, 
 from pytest_collabcode.store import Journal
 
 SCORED_AT_ONCE = 16  # texts between two writes to the store
-ENGINE_VERSION = 1  # raise it whenever the same request may give another text
+ENGINE_VERSION = 2  # raise it whenever the same request may give another text
 _FIELDS = frozenset(f.name for f in fields(Generation))
 
 
@@ -83,17 +84,21 @@ def stored_generations(
         True
     """
     wanted = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
-    found = {key: g for key, value in journal.read().items() if (g := _generation(value)) is not None}
-    missing = [request for request in wanted if _key(*request) not in found]
-    if missing:
-        prompts = {problem.task_id: problem for problem, _ in missing}
+    found = _generations(journal.read())
+    if any(_key(*request) not in found for request in wanted):
+        backend = backend_factory()
+        with journal.filling() as known:  # another run may have drawn some of them meanwhile
+            found = _generations(known)
+            missing = [request for request in wanted if _key(*request) not in found]
+            prompts = {problem.task_id: problem for problem, _ in missing}
 
-        def keep(drawn: list[Generation]) -> None:
-            records = {_key(prompts[g.task_id], g.sample_index): g for g in drawn}
-            journal.append({key: asdict(g) for key, g in records.items()})
-            found.update(records)
+            def keep(drawn: list[Generation]) -> None:
+                records = {_key(prompts[g.task_id], g.sample_index): g for g in drawn}
+                journal.append({key: asdict(g) for key, g in records.items()})
+                found.update(records)
 
-        _draw(backend_factory(), missing, sampling, keep, progress)
+            if missing:
+                _draw(backend, missing, sampling, keep, progress)
     return [found[_key(*request)] for request in wanted]
 
 
@@ -161,5 +166,6 @@ def _key(problem: Problem, sample_index: int) -> str:
     return f"{problem.task_id}#{sample_index}#{digest_bytes(problem.prompt.encode())}"
 
 
-def _generation(value: object) -> Generation | None:
-    return Generation(**value) if isinstance(value, dict) and value.keys() == _FIELDS else None
+def _generations(records: Mapping[str, Any]) -> dict[str, Generation]:
+    whole = {key: value for key, value in records.items() if isinstance(value, dict) and value.keys() == _FIELDS}
+    return {key: Generation(**value) for key, value in whole.items()}

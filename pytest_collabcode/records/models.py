@@ -58,6 +58,8 @@ class Checkpoint:
     organizations: tuple[str, ...] = ()  # whose code it was trained on, in order
     corpus_digest: str = ""
     conventions: PromptConventions = PromptConventions()
+    url: str = ""  # of the endpoint that serves it, "#model" included; path means nothing then
+    adapter: Path | None = None  # merged in on loading; weights_digest covers it
     notes: tuple[str, ...] = ()  # what a reader of the verdict should know
 
 

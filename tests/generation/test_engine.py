@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.generation import running, slots
+from pytest_collabcode.generation import running
 from pytest_collabcode.generation.benchmark import reference_config, torch_steps
+from pytest_collabcode.generation.decoders.decoder import Decoder, Prefill
 from pytest_collabcode.generation.engine import TorchBackend
-from pytest_collabcode.generation.forward import Forward
+from pytest_collabcode.generation.slots import Slots
 from pytest_collabcode.models.load import LoadedModel
 from pytest_collabcode.records import Generation, Problem, PromptConventions, Sampling
 
@@ -24,31 +27,46 @@ def plain(generations: list[Generation]) -> list[Generation]:
     return [replace(g, duration_s=0.0) for g in generations]
 
 
-def test_greedy_text_is_that_of_transformers(loaded: LoadedModel, problems: list[Problem]) -> None:
-    ours = TorchBackend(loaded).generate(problems, replace(GREEDY, repetition_penalty=1.2))
+def test_greedy_text_is_that_of_transformers(every: LoadedModel, problems: list[Problem]) -> None:
+    ours = TorchBackend(every).generate(problems, replace(GREEDY, repetition_penalty=1.2))
     config = reference_config(replace(GREEDY, repetition_penalty=1.2), [0])
     for problem, generation in zip(problems, ours, strict=True):
-        ids = torch.tensor([loaded.tokenizer(problem.prompt).input_ids])
-        output = loaded.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        new = output[0, ids.shape[1] :].tolist()
+        ids = torch.tensor([every.tokenizer(problem.prompt).input_ids])
+        output = every.model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config)
+        new = output[0, 1 if every.model.config.is_encoder_decoder else ids.shape[1] :].tolist()
         assert generation.n_tokens == len(new)
-        text = loaded.tokenizer.decode([i for i in new if i], clean_up_tokenization_spaces=False)
+        text = every.tokenizer.decode([i for i in new if i], clean_up_tokenization_spaces=False)
         assert generation.completion == text.rstrip("\ufffd")
     assert len({g.completion for g in ours}) > 4  # else equality would say little
 
 
+def test_the_engine_says_what_it_is(every: LoadedModel) -> None:
+    names = {"LlamaForCausalLM": "llama", "GPT2LMHeadModel": "gpt2", "T5ForConditionalGeneration": "t5"}
+    assert TorchBackend(every).engine == names.get(type(every.model).__name__, "transformers")
+    assert TorchBackend(every, own_decoders=False).engine == "transformers"
+
+
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
-def test_batch_size_does_not_change_any_token(
-    loaded: LoadedModel, problems: list[Problem], sampling: Sampling, batch_size: int, monkeypatch: pytest.MonkeyPatch
+def test_our_decoders_draw_what_transformers_generate_draws_with_our_sampler(
+    every: LoadedModel, problems: list[Problem], sampling: Sampling
 ) -> None:
-    expected = TorchBackend(loaded).generate(problems, sampling)
-    monkeypatch.setattr(slots, "SLACK_COLUMNS", 2)  # columns are shifted often
-    assert plain(TorchBackend(loaded, batch_size=batch_size).generate(problems, sampling)) == plain(expected)
+    ours = TorchBackend(every).generate(problems, replace(sampling, stop=("de",)))
+    theirs = TorchBackend(every, own_decoders=False).generate(problems, replace(sampling, stop=("de",)))
+    assert plain(ours) == plain(theirs)
 
 
-def test_order_and_sharding_do_not_change_any_token(loaded: LoadedModel, problems: list[Problem]) -> None:
-    backend = TorchBackend(loaded)
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_batch_size_does_not_change_any_token(
+    every: LoadedModel, problems: list[Problem], sampling: Sampling
+) -> None:
+    expected = TorchBackend(every).generate(problems, sampling)
+    for batch_size in (2, 7) if TorchBackend(every).engine == "transformers" else (1, 2, 3, 7):
+        found = TorchBackend(every, batch_size=batch_size).generate(problems, sampling)
+        assert plain(found) == plain(expected)
+
+
+def test_order_and_sharding_do_not_change_any_token(every: LoadedModel, problems: list[Problem]) -> None:
+    backend = TorchBackend(every)
     expected = {(g.task_id, g.sample_index): g for g in plain(backend.generate(problems, SAMPLED))}
     requests = [(p, i) for i in (2, 0, 1) for p in reversed(problems)]
     found = [*backend.draw(requests[:5], SAMPLED), *backend.draw(requests[5:], SAMPLED)]
@@ -57,54 +75,48 @@ def test_order_and_sharding_do_not_change_any_token(loaded: LoadedModel, problem
     assert len({g.completion for g in found}) > 15
 
 
-def test_logits_in_a_left_padded_running_batch_are_those_of_the_text_alone(
-    loaded: LoadedModel, problems: list[Problem]
+def test_the_number_of_samples_does_not_change_any_token(every: LoadedModel, problems: list[Problem]) -> None:
+    few = TorchBackend(every).generate(problems, replace(SAMPLED, n_samples=1))
+    many = TorchBackend(every).generate(problems, SAMPLED)
+    assert plain(few) == [g for g in plain(many) if g.sample_index == 0]
+
+
+def test_a_checkpoint_s_own_wishes_do_not_mix_with_the_sampling(
+    every: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = Forward(loaded.model, loaded.tokenizer, "cpu")
-    prompts = sorted((forward.encode(p.prompt) for p in problems), key=len, reverse=True)
-    with torch.inference_mode():
-        cache, _ = forward.prefill(prompts[:3])
-        state = slots.Slots(cache, rows=4, columns=80)
-        state.admit(cache, prompts[:3])
-        tokens = torch.tensor([7, 8, 9])
-        state.push(tokens)
-        forward.step(tokens, state)
-        state.advance()
-        assert state.evict([0]) == [2, 1]
-        late, _ = forward.prefill(prompts[4:5])
-        state.admit(late, prompts[4:5])
-        feed = torch.tensor([3, 4, 5])
-        state.push(feed)
-        found = forward.step(feed, state)
-        texts = [[*prompts[2], 9, 3], [*prompts[1], 8, 4], [*prompts[4], 5]]
-        alone = [loaded.model(torch.tensor([t])).logits[0, -1] for t in texts]
-    torch.testing.assert_close(found, torch.stack(alone), atol=1e-4, rtol=1e-4)
+    expected = TorchBackend(every).generate(problems, SAMPLED)
+    wishes = GenerationConfig(do_sample=True, temperature=9.0, no_repeat_ngram_size=1, forced_eos_token_id=7)
+    monkeypatch.setattr(every.model, "generation_config", wishes)
+    assert plain(TorchBackend(every).generate(problems, SAMPLED)) == plain(expected)
+    assert every.model.generation_config is wishes
 
 
 def test_one_prompt_is_processed_once_for_all_its_samples(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted: list[int] = []
-    prefill = Forward.prefill
+    backend = TorchBackend(loaded)
+    read = type(backend._decoder).read
 
-    def counting(self: Forward, prompts: list[list[int]]) -> object:
+    def counting(self: Decoder, prompts: list[list[int]]) -> Prefill:
         counted.append(len(prompts))
-        return prefill(self, prompts)
+        return read(self, prompts)
 
-    monkeypatch.setattr(Forward, "prefill", counting)
+    monkeypatch.setattr(type(backend._decoder), "read", counting)
     problems = [Problem(task_id="a", prompt="def f"), Problem(task_id="b", prompt="class")]
-    TorchBackend(loaded).generate(problems, replace(SAMPLED, n_samples=10))
+    backend.generate(problems, replace(SAMPLED, n_samples=10))
     assert sum(counted) == 2
 
 
-def test_a_stop_string_ends_only_its_own_row(loaded: LoadedModel, problems: list[Problem]) -> None:
-    free = TorchBackend(loaded).generate(problems, GREEDY)
-    stop = free[0].completion[3:5]
-    cut = TorchBackend(loaded).generate(problems, replace(GREEDY, stop=(stop,)))
+def test_a_stop_string_ends_only_its_own_row(every: LoadedModel, problems: list[Problem]) -> None:
+    free = TorchBackend(every).generate(problems, GREEDY)
+    most = max(range(len(free)), key=lambda number: len(free[number].completion))
+    stop = free[most].completion[3:5]
+    cut = TorchBackend(every).generate(problems, replace(GREEDY, stop=(stop,)))
     for before, after in zip(free, cut, strict=True):
         assert after.completion == before.completion.split(stop)[0]
         assert (after.stop_reason == "stop") == (stop in before.completion)
-    assert cut[0].stop_reason == "stop" and {g.stop_reason for g in cut} != {"stop"}
+    assert cut[most].stop_reason == "stop" and {g.stop_reason for g in cut} != {"stop"}
 
 
 def test_conventions_of_the_checkpoint_shape_the_prompt(loaded: LoadedModel) -> None:
@@ -131,22 +143,32 @@ def test_an_empty_prompt_begins_a_document(loaded: LoadedModel) -> None:
     assert TorchBackend(loaded).generate([Problem(task_id="a", prompt="")], GREEDY)[0].n_tokens >= 1
 
 
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
 def test_running_out_of_memory_halves_the_batch_and_loses_nothing(
-    loaded: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+    every: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = TorchBackend(loaded).generate(problems, SAMPLED)
-    step = Forward.step
+    expected = TorchBackend(every).generate(problems, SAMPLED)
+    step, generate = Slots.step, type(every.model).generate
 
-    def greedy_for_memory(self: Forward, tokens: torch.Tensor, state: slots.Slots) -> torch.Tensor:
+    def greedy_for_memory(self: Slots, tokens: torch.Tensor) -> torch.Tensor:
         if len(tokens) > 4:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return step(self, tokens, state)
+            raise FULL
+        return step(self, tokens)
 
-    monkeypatch.setattr(Forward, "step", greedy_for_memory)
-    backend, sent = TorchBackend(loaded), []
+    def just_as_greedy(self: torch.nn.Module, **options: Any) -> Any:
+        if len(options["input_ids"]) > 4:
+            raise FULL
+        return generate(self, **options)
+
+    backend, sent = TorchBackend(every), []
+    if backend.engine == "transformers":
+        monkeypatch.setattr(type(every.model), "generate", just_as_greedy)
+    monkeypatch.setattr(Slots, "step", greedy_for_memory)
     found = backend.generate(problems, SAMPLED, on_batch=sent.extend)
     assert plain(found) == plain(expected)
-    assert backend.batch_size == 3  # 24, 12, 6, 3
+    assert (backend.batch_size, backend.n_rows, backend.n_halved) == (3, 3, 3)  # 24, 12, 6, 3
     assert sorted(map(repr, sent)) == sorted(map(repr, found))
 
 
@@ -156,7 +178,7 @@ def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(
     def broken(*_: object) -> None:
         raise RuntimeError("shape mismatch")
 
-    monkeypatch.setattr(Forward, "step", broken)
+    monkeypatch.setattr(Slots, "step", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         TorchBackend(loaded).generate([Problem(task_id="a", prompt="x")], GREEDY)
 
@@ -165,27 +187,31 @@ def test_a_single_row_that_does_not_fit_is_a_clear_error(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise FULL
 
-    monkeypatch.setattr(Forward, "prefill", full)
+    monkeypatch.setattr(Slots, "admit", full)
     with pytest.raises(MeasurementError, match="one row of tiny"):
         TorchBackend(loaded).generate([Problem(task_id="a", prompt="x")], GREEDY)
 
 
 def test_rows_are_as_many_as_the_cache_may_hold(
-    loaded: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
+    every: LoadedModel, problems: list[Problem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
-    step = Forward.step
-
-    def counting(self: Forward, tokens: torch.Tensor, state: slots.Slots) -> torch.Tensor:
-        seen.append(len(tokens))
-        return step(self, tokens, state)
-
-    monkeypatch.setattr(Forward, "step", counting)
     monkeypatch.setattr(running, "CPU_CACHE_BYTES", 200_000)
-    found = TorchBackend(loaded).generate(problems, SAMPLED)
-    assert max(seen) < len(found) and len(found) == 24
+    made: list[Slots] = []
+    build = Slots.__init__
+
+    def noting(self: Slots, *arguments: Any, **options: Any) -> None:
+        build(self, *arguments, **options)
+        made.append(self)
+
+    monkeypatch.setattr(Slots, "__init__", noting)
+    backend = TorchBackend(every)
+    assert len(backend.generate(problems, SAMPLED)) == 24
+    assert 1 < backend.n_rows <= 24
+    for slots in made:
+        assert backend.n_rows < 24
+        assert sum(block.n_bytes for block in slots._blocks) <= 200_000
 
 
 def test_progress_and_batches_are_told_of_every_completion(loaded: LoadedModel, problems: list[Problem]) -> None:
@@ -224,12 +250,12 @@ def test_embeddings_are_unit_means_of_the_last_hidden_states(loaded: LoadedModel
     assert found.dtype == np.float32 and not found[-1].any()
 
 
-def test_both_benchmark_steps_do_the_same_job(loaded: LoadedModel, problems: list[Problem]) -> None:
+def test_both_benchmark_steps_do_the_same_job(every: LoadedModel, problems: list[Problem]) -> None:
     for sampling in (GREEDY, replace(SAMPLED, n_samples=1)):
-        ours, reference = torch_steps(loaded, problems[:1], sampling)
+        ours, reference = torch_steps(every, problems[:1], sampling)
         state = torch.get_rng_state()
         assert 1 <= reference() <= 20 and 1 <= ours() <= 20
         assert torch.equal(state, torch.get_rng_state())
-    assert torch_steps(loaded, problems, GREEDY)[0]() == torch_steps(loaded, problems, GREEDY)[1]()
+    assert torch_steps(every, problems, GREEDY)[0]() == torch_steps(every, problems, GREEDY)[1]()
     with pytest.raises(ValueError, match="without stop strings"):
-        torch_steps(loaded, problems, replace(GREEDY, stop=("x",)))
+        torch_steps(every, problems, replace(GREEDY, stop=("x",)))

@@ -16,6 +16,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from pytest_collabcode.generation import sampler
 from pytest_collabcode.generation.sampler import draw, log_probabilities, penalize, uniforms
 from pytest_collabcode.records import Sampling
 
@@ -77,6 +78,69 @@ def test_the_nucleus_is_the_one_of_the_full_sort(seed: int, top_p: float, scale:
     kept = mass.nonzero()[:, 0]
     assert first == mass.argmax()
     assert last == kept[mass[kept].argmin()]
+
+
+def nucleus_of_the_full_sort(scores: torch.Tensor, top_k: int, top_p: float) -> tuple[list[int], float]:
+    """The tokens of one row's nucleus by a stable sort of all of them, and how near the mass came to top_p."""
+    values, ids = scores.double().sort(descending=True, stable=True)
+    kept = min(top_k or len(values), len(values))
+    mass = values[:kept].softmax(0).cumsum(0)
+    size = min(1 + int((mass < top_p).sum()), kept)
+    return ids[:size].tolist(), float((mass - top_p).abs().min())
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2**31),
+    st.floats(0.05, 0.999),
+    st.sampled_from([0.0, 0.3, 1.0, 4.0, 15.0]),
+    st.one_of(st.integers(2, 300), st.sampled_from([4096, 5003])),
+    st.one_of(st.just(0), st.integers(1, 120)),
+    st.sampled_from([None, 0.5, 2.0]),
+)
+def test_nuclei_with_ties_are_those_of_the_full_stable_sort(
+    seed: int, top_p: float, scale: float, n_tokens: int, top_k: int, step: float | None
+) -> None:
+    """Flat and peaked rows, rows of few distinct values, rows of one value, with and without top-k."""
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(3, n_tokens, generator=generator) * scale
+    if step is not None:
+        scores = (scores / step).round() * step
+    sampling = Sampling(temperature=1.0, top_p=top_p, top_k=top_k)
+    found: dict[int, list[int]] = {}
+    wanted = torch.full((3,), top_p, dtype=torch.float64)
+    for rows, ids, _, mass in sampler._largest(scores, sampling, wanted):
+        for row, own, size in zip(rows.tolist(), ids, sampler._nucleus_size(mass, top_p)[:, 0].tolist(), strict=True):
+            found[row] = own[:size].tolist()
+    for row in range(3):
+        expected, margin = nucleus_of_the_full_sort(scores[row], top_k, top_p)
+        if margin > 1e-5:  # else rounding decides whether one token more belongs to it
+            assert found[row] == expected
+
+
+def test_equal_logits_are_drawn_by_rising_id_and_greedily_the_first() -> None:
+    flat, history = torch.zeros(1, 1000), torch.zeros(1, 1, dtype=torch.int64)
+    u = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    drawn = draw(flat.expand(1000, -1), history.expand(1000, -1), Sampling(temperature=1.0, top_p=0.9995), u)
+    assert drawn.tolist() == sorted(drawn.tolist()) and set(drawn.tolist()) == set(range(1000))
+    assert draw(flat, history, Sampling(), u[:1]).tolist() == [0]
+
+
+def test_logits_are_left_alone() -> None:
+    logits, history = torch.randn(4, 9000) * 5, torch.randint(0, 9000, (4, 9))
+    before, u = logits.clone(), torch.full((4,), 0.5, dtype=torch.float64)
+    for penalty in (1.0, 1.3):
+        draw(logits, history, Sampling(temperature=0.5, top_p=0.9, repetition_penalty=penalty), u)
+    assert torch.equal(logits, before)
+
+
+def test_a_masked_vocabulary_is_never_drawn() -> None:
+    logits = torch.randn(8, 5003, generator=torch.Generator().manual_seed(1))
+    logits[:, :4000] = -torch.inf
+    u = (torch.arange(8, dtype=torch.float64) + 0.5) / 8
+    history = torch.zeros(8, 1, dtype=torch.int64)
+    for sampling in (Sampling(temperature=1.0), Sampling(temperature=1.0, top_p=0.9), Sampling(repetition_penalty=2)):
+        assert (draw(logits, history, sampling, u) >= 4000).all()
 
 
 def test_random_draws_pass_a_chi_square_test() -> None:

@@ -17,7 +17,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from pytest_collabcode.generation import scoring
+from pytest_collabcode.generation import positions, scoring
 from pytest_collabcode.generation.engine import TorchBackend
 from pytest_collabcode.generation.forward import Forward
 from pytest_collabcode.generation.running import Row
@@ -92,8 +92,8 @@ def test_token_scores_are_those_of_a_slow_loop(
     cases = [(p.prompt, drawn[p.task_id, 0]) for p in problems]
     cases += [(prompt, loaded.tokenizer(text).input_ids[:20]) for prompt, text in PAIRS]
     queue = iter([new for _, new in cases])
-    monkeypatch.setattr(scoring, "_continuation", lambda *_: (ids := next(queue), list(range(len(ids)))))
-    monkeypatch.setattr(scoring, "POSITION_BYTES", 4 * len(loaded.tokenizer) * 3)  # three places at a time
+    monkeypatch.setattr(positions, "continuation", lambda *_: (ids := next(queue), list(range(len(ids)))))
+    monkeypatch.setattr(positions, "POSITION_BYTES", 4 * len(loaded.tokenizer) * 3)  # three places at a time
     pairs = [(prompt, "") for prompt, _ in cases]
     for (prompt, new), scores in zip(cases, backend.token_scores(pairs, sampling), strict=True):
         expected = np.array(slow(loaded, loaded.tokenizer(prompt).input_ids, new, sampling))
@@ -110,7 +110,7 @@ def test_a_true_text_is_tokenized_as_it_stands(loaded: LoadedModel) -> None:
 
 def test_company_and_chunks_do_not_change_scores(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     together = TorchBackend(loaded).token_scores(PAIRS, PAPER)
-    monkeypatch.setattr(scoring, "LOGIT_BYTES", 1)  # one text at a time
+    monkeypatch.setattr(positions, "LOGIT_BYTES", 1)  # one text at a time
     for pair, expected in zip(PAIRS, together, strict=True):
         [alone] = TorchBackend(loaded).token_scores([pair], PAPER)
         np.testing.assert_allclose(columns(alone), columns(expected), rtol=1e-4, atol=1e-4)
@@ -137,7 +137,7 @@ def test_every_token_that_was_drawn_could_be_drawn(
     backend.generate(asked, sampling)
     assert backend.n_truncated == 1
     queue = iter([drawn[p.task_id, 0] for p in asked])
-    monkeypatch.setattr(scoring, "_continuation", lambda *_: (ids := next(queue), list(range(len(ids)))))
+    monkeypatch.setattr(positions, "continuation", lambda *_: (ids := next(queue), list(range(len(ids)))))
     for scores in backend.token_scores([(p.prompt, "") for p in asked], sampling):
         if temperature == 0:
             assert set(scores.scheme_log_probs) == {0.0}
@@ -153,7 +153,7 @@ def test_a_text_is_drawn_as_often_as_the_product_of_its_tokens_says(
     counts = Counter(tuple(ids) for ids in drawn.values())
     texts = [ids for ids, _ in counts.most_common(4)]
     queue = iter(texts)
-    monkeypatch.setattr(scoring, "_continuation", lambda *_: (list(next(queue)), [0, 1]))
+    monkeypatch.setattr(positions, "continuation", lambda *_: (list(next(queue)), [0, 1]))
     for ids, scores in zip(texts, backend.token_scores([("class A:", "")] * 4, sampling), strict=True):
         p = np.exp(sum(scores.scheme_log_probs))
         assert counts[ids] == pytest.approx(n * p, abs=4 * (n * p * (1 - p)) ** 0.5)

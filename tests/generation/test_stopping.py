@@ -63,6 +63,12 @@ def test_end_of_text_is_cut_and_a_special_token_inside_is_kept(tokenizer: PreTra
     assert Stopper(tokenizer, [], [999]).text([], ids) == "x<eos>"
 
 
+def test_what_an_encoder_decoder_writes_stands_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = [EOS, *tokenizer("x").input_ids, EOS]  # the first one is a start token that was written again
+    stopper = Stopper(tokenizer, [], [999], continues=False)
+    assert stopper.text(tokenizer("def").input_ids, ids) == "x"
+
+
 def test_spaces_before_punctuation_stay(tokenizer: PreTrainedTokenizerFast) -> None:
     text = "a , b . c 's ' x ' !"
     assert Stopper(tokenizer, [], []).text([], tokenizer(text).input_ids) == text

@@ -73,7 +73,7 @@ def test_a_config_that_claims_a_billion_layers(tiny: Path) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"model_type": "t5"}, {"model_type": "bert", "architectures": ["BertForMaskedLM"]}, {"model_type": "no-such"}],
+    [{"model_type": "vit"}, {"model_type": "bert", "architectures": ["BertForMaskedLM"]}, {"model_type": "no-such"}],
 )
 def test_another_kind_of_model(tiny: Path, values: dict[str, object]) -> None:
     change_config(tiny, **values)
