@@ -109,7 +109,7 @@ class Execution:
     sample_index: int
     outcome: Outcome
     duration_s: float
-    isolation: str  # the level it ran under: "namespaces+rlimits"
+    isolation: str  # the level it ran under: "bwrap namespaces+landlock+seccomp+rlimits"
     detail: str = ""  # exception type and line of the test; never output of the program
 
     @property

@@ -78,7 +78,7 @@ class T5:
         config, stacks = model.config, (model.encoder, model.decoder)
         return bool(
             config.dense_act_fn in ACTIVATIONS
-            and all(stack.embed_tokens.weight.data_ptr() == model.shared.weight.data_ptr() for stack in stacks)
+            and all(stack.embed_tokens.weight is model.shared.weight for stack in stacks)
             and 4 <= config.relative_attention_num_buckets < 2 * config.relative_attention_max_distance
         )
 
