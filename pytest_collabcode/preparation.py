@@ -43,13 +43,14 @@ WORK_OF_METRIC = {
     "canary_exposure": "canaries",
 }
 LATE = {"controls", "canaries"}  # they ask control models too
-COST = {
+COST = {  # CPU-seconds of SmolLM2, or of training a regime of the demo: what takes long must not come last
     "train": 300.0,
-    "memorization": 400.0,
-    "humaneval": 250.0,
-    "completion": 60.0,
-    "perplexity": 100.0,
-    "extraction": 150.0,
+    "memorization": 260.0,
+    "extraction": 200.0,
+    "retrieval": 130.0,
+    "humaneval": 70.0,
+    "perplexity": 35.0,
+    "completion": 20.0,
 }
 
 
