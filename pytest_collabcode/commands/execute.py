@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pytest_collabcode.commands.samples import RESULT_KEYS, Sample, read_problems, read_samples
+from pytest_collabcode.commands.wording import counted
 from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError, StoreError
 from pytest_collabcode.execution.executor import execute_in_order
@@ -79,7 +80,8 @@ def execute_file(
         samples = read_samples(generations, known)
         n_bytes = _keep(out, samples, tally)
         there = f", {tally.n} of them executed before" * bool(tally.n)
-        yield f"{n_samples} generations of {len(known)} problems{there}; isolation: {isolation.level}"
+        what = f"{counted(n_samples, 'generation')} of {counted(len(known), 'problem')}"
+        yield f"{what}{there}; isolation: {isolation.level}"
         progress = Progress()
         ended = _run(known, samples, workers=workers, unsafe=is_unsafe(isolation.level))
         with closing(ended), closing(_Results(out, n_bytes)) as results:
@@ -138,7 +140,8 @@ class _Tally:
 
     def text(self) -> str:
         outcomes = ", ".join(f"{n} {outcome}" for outcome, n in self.outcomes.most_common())
-        return f"{self.n} samples of {len(self.n_samples)} problems: {outcomes}; {self._pass_at_1()}"
+        what = f"{counted(self.n, 'sample')} of {counted(len(self.n_samples), 'problem')}"
+        return f"{what}: {outcomes}; {self._pass_at_1()}"
 
     def _pass_at_1(self) -> str:
         if self.broken:

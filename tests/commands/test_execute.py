@@ -205,7 +205,7 @@ def test_a_run_goes_on_behind_the_last_whole_line(files, run, out, monkeypatch, 
     code, said, _ = run(arguments)
     assert code == 0 and ran == list(range(keep, 4))
     assert (f"{keep} of them executed before" in said) == (keep > 0)
-    assert "4 samples of 1 problems: 3 passed, 1 failed; pass@1 = 0.75" in said
+    assert "4 samples of 1 problem: 3 passed, 1 failed; pass@1 = 0.75" in said
     assert out.read_bytes().startswith(head) and untimed(out) == before
 
 
