@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from pytest_collabcode.digests import digest_of
@@ -119,24 +119,26 @@ def stored_executions(
         ...     stored_executions([generation], None, journal=journal, progress=None) == first  # nothing runs now
         True
     """
-    keys = [f"{g.task_id}|{digest_of(g.completion)}" for g in generations]
+    samples = [(g.task_id, g.sample_index, f"{g.task_id}|{digest_of(g.completion)}") for g in generations]
     known = journal.read()
-    if not known.keys() >= set(keys):
+    if any(key not in known for *_, key in samples):
         run = begin()
-        with journal.filling() as known:
-            missing = {key: g for key, g in zip(keys, generations, strict=True) if key not in known}
-            with closing(_run(run, missing.values())) as ended:
+        with journal.filling():
+            known = journal.read()
+            missing = {key: number for number, (*_, key) in enumerate(samples) if key not in known}
+            with closing(_run(run, generations, missing)) as ended:
                 for number, (key, execution) in enumerate(zip(missing, ended, strict=True), start=1):
-                    known[key] = _row(execution)
-                    journal.append({key: known[key]})
+                    journal.append({key: _row(execution)})
                     progress(number, len(missing), "executing")
-    return [_execution(g, known[key]) for key, g in zip(keys, generations, strict=True)]
+            known = journal.read()
+    rows = known.ordered((key for *_, key in samples), make=tuple)
+    return [_execution(task_id, index, row) for (task_id, index, _), row in zip(samples, rows, strict=True)]
 
 
-def _run(run: Run, generations: Collection[Generation]) -> Generator[Execution, None, None]:
-    """Run what there is; closing this ends what runs."""
-    if generations:
-        yield from run(generations)
+def _run(run: Run, generations: Sequence[Generation], missing: Mapping[str, int]) -> Generator[Execution, None, None]:
+    """Run those at the places that are missing; closing this ends what runs."""
+    if missing:
+        yield from run(generations[number] for number in missing.values())
 
 
 def _row(execution: Execution) -> list[object]:
@@ -148,13 +150,13 @@ def _row(execution: Execution) -> list[object]:
     return [execution.outcome, execution.duration_s, execution.isolation, execution.detail]
 
 
-def _execution(generation: Generation, row: Sequence[object]) -> Execution:
+def _execution(task_id: str, sample_index: int, row: Sequence[object]) -> Execution:
     outcome, duration_s, isolation, detail = row
     return Execution(
-        task_id=generation.task_id,
-        sample_index=generation.sample_index,
+        task_id=task_id,
+        sample_index=sample_index,
         outcome=Outcome(str(outcome)),
         duration_s=float(str(duration_s)),
-        isolation=str(isolation),
-        detail=str(detail),
+        isolation=sys.intern(str(isolation)),  # thousands share one
+        detail=sys.intern(str(detail)),
     )

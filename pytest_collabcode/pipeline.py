@@ -156,7 +156,7 @@ class Pipeline:
 
     def generations(
         self, checkpoint: Checkpoint, task: str, problems: Sequence[Problem], sampling: Sampling
-    ) -> list[Generation]:
+    ) -> Sequence[Generation]:
         """Return completions, drawing only those that the store does not hold."""
         digest = generation_digest(checkpoint, self.opening.place(task, checkpoint), sampling)
         drawn = stored_generations(
@@ -170,7 +170,7 @@ class Pipeline:
             self.bench.note(note)
         return drawn
 
-    def memorization_generations(self, checkpoint: Checkpoint, stratum: str) -> list[Generation]:
+    def memorization_generations(self, checkpoint: Checkpoint, stratum: str) -> Sequence[Generation]:
         """Return completions of the memorization prompts of one stratum."""
         return self.generations(
             checkpoint, "memorization", self.material.prompts(stratum), self.material.memorization_sampling

@@ -176,7 +176,7 @@ def incremental_model(request: pytest.FixtureRequest) -> Callable[[str], Backend
 @pytest.fixture
 def generations(
     request: pytest.FixtureRequest, subject: str
-) -> Callable[[Sequence[Problem], Sampling], list[Generation]]:
+) -> Callable[[Sequence[Problem], Sampling], Sequence[Generation]]:
     """`generations(problems, sampling)`: the subject's completions, stored and resumed."""
     return lambda problems, sampling: _session(request).generations(subject, problems, sampling)
 

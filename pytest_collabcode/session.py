@@ -163,7 +163,7 @@ class Session:
         """Return a regime's model in memory, trained now if the store does not hold it."""
         return self.pipeline.backend(self.pipeline.trained(regime))
 
-    def generations(self, subject: str, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
+    def generations(self, subject: str, problems: Sequence[Problem], sampling: Sampling) -> Sequence[Generation]:
         """Return a subject's completions of someone's own problems, stored and resumed."""
         return self.pipeline.generations(self.pipeline.checkpoint(subject), "own", problems, sampling)
 

@@ -11,16 +11,18 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from filelock import FileLock
 
 from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import StoreError
 
+T = TypeVar("T")
 KINDS = ("models", "checkpoints", "generations", "executions", "scores", "downloads", "locks", "partial", "logs")
 
 
@@ -32,7 +34,7 @@ class Journal:
         >>> journal = Store(Path(tempfile.mkdtemp())).journal("scores", "abc")
         >>> journal.append({"a": 1})
         >>> journal.append({"a": 2, "b": [3]})
-        >>> journal.read()
+        >>> dict(journal.read())
         {'a': 2, 'b': [3]}
     """
 
@@ -40,28 +42,31 @@ class Journal:
         self.path = path
         self._lock = lock
 
-    def read(self) -> dict[str, Any]:
+    def read(self, whole: Callable[[Any], bool] = lambda value: True) -> Records:
         """Return every intact record; lines that are torn, altered or foreign are passed over.
 
+        Args:
+            whole: of a value, whether it is what the caller takes; others are passed over too.
         Raises:
             StoreError: the file exists but cannot be read.
         """
+        places, end = {}, 0
         try:
-            data = self.path.read_bytes()
+            with self.path.open("rb") as stream:
+                for line in stream:
+                    record = _intact(line)
+                    if record is not None and whole(record[1]):
+                        places[record[0]] = end
+                    end += len(line)
         except FileNotFoundError:
-            return {}
+            pass
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror}") from error
-        records: dict[str, Any] = {}
-        for line in data.split(b"\n"):
-            record = _intact(line)
-            if record is not None:
-                records[record[0]] = record[1]
-        return records
+        return Records(self.path, places)
 
     @contextmanager
-    def filling(self) -> Iterator[dict[str, Any]]:
-        """Yield every intact record, held alone by whoever adds what is missing; others wait, then find it added.
+    def filling(self) -> Iterator[None]:
+        """Hold the journal alone while adding what is missing; others wait, and then find it added.
 
         The kernel lets go when its holder dies. Reading and appending need no hold.
         """
@@ -69,7 +74,7 @@ class Journal:
         with _writing(self.path):
             lock.acquire()
         try:
-            yield self.read()
+            yield
         finally:
             lock.release()
 
@@ -91,6 +96,81 @@ class Journal:
             stream.write((b"\n" if torn else b"") + "".join(lines).encode())
             stream.flush()
             os.fsync(stream.fileno())
+
+
+class Records(Mapping[str, Any]):
+    """What a journal held when it was read; a value comes from the file when it is asked for, so memory stays small.
+
+    Example:
+        >>> import tempfile
+        >>> journal = Store(Path(tempfile.mkdtemp())).journal("scores", "abc")
+        >>> journal.append({"a": [1], "b": [2]})
+        >>> list(journal.read().ordered(["b", "a", "b"], make=tuple))
+        [(2,), (1,), (2,)]
+    """
+
+    def __init__(self, path: Path, places: Mapping[str, int]) -> None:
+        self._path, self._places = path, places
+
+    def __getitem__(self, key: str) -> Any:
+        """Return the value of a key.
+
+        Raises:
+            KeyError: there is none.
+            StoreError: the file is gone or altered since it was read.
+        """
+        return _Ordered(self._path, array("q", [self._places[key]]), make=_as_it_is)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def ordered(self, keys: Iterable[str], *, make: Callable[[Any], T]) -> Sequence[T]:
+        """Return what `make` makes of the values of these keys, made anew whenever it is asked for; 8 bytes a key.
+
+        Raises:
+            KeyError: a key has no record.
+        """
+        return _Ordered(self._path, array("q", [self._places[key] for key in keys]), make=make)
+
+
+class _Ordered(Sequence[T]):
+    """Records of a journal in an order of their own."""
+
+    def __init__(self, path: Path, places: Sequence[int], *, make: Callable[[Any], T]) -> None:
+        self._path, self._places, self._make = path, places, make
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[T]:
+        return self._values(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return _Ordered(self._path, self._places[index], make=self._make)
+        return next(self._values([self._places[index]]))
+
+    def _values(self, places: Iterable[int]) -> Iterator[T]:
+        try:
+            with self._path.open("rb") as stream:
+                for place in places:
+                    stream.seek(place)
+                    record = _intact(stream.readline())
+                    if record is None:
+                        raise StoreError(f"{self._path} was altered while this run used it; run it again")
+                    yield self._make(record[1])
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be read again: {error.strerror}; run it again") from error
 
 
 class Store:
@@ -193,8 +273,12 @@ def _writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 def _intact(line: bytes) -> tuple[str, Any] | None:
-    check, _, body = line.partition(b" ")
+    check, _, body = line.rstrip(b"\n").partition(b" ")
     if not body or digest_bytes(body)[:8].encode() != check:
         return None
     key, value = json.loads(body)

@@ -16,7 +16,19 @@ LAYERS = {
     **dict.fromkeys(["records", "errors"], 0),
     **dict.fromkeys(["digests", "intervals", "licences", "lines", "minhash"], 1),
     **dict.fromkeys(
-        ["settings", "store", "weights", "manifest", "checkpoint", "adapters", "options", "urls", "progress"], 2
+        [
+            "settings",
+            "store",
+            "weights",
+            "manifest",
+            "checkpoint",
+            "adapters",
+            "options",
+            "urls",
+            "progress",
+            "drawing",
+        ],
+        2,
     ),
     **dict.fromkeys(["corpus", "execution", "metrics", "clones", "memorization", "throughput", "gate", "report"], 2),
     **dict.fromkeys(["tasks", "models"], 3),

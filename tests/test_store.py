@@ -57,6 +57,22 @@ def test_a_full_disk_is_one_sentence_naming_path_and_space(store):
         journal.append({"a": 1})
 
 
+def test_a_record_altered_after_it_was_read_is_not_believed(store):
+    journal = store.journal("scores", "d")
+    journal.append({"a": "one", "b": "two"})
+    records = journal.read()
+    values = records.ordered(["b", "a"], make=str.upper)
+    journal.append({"a": "three"})  # what was read stays
+    assert (list(values), values[-1], list(values[:1]), records["a"]) == (["TWO", "ONE"], "ONE", ["TWO"], "one")
+    journal.path.write_bytes(journal.path.read_bytes().replace(b"one", b"0ne"))
+    assert values[0] == "TWO"
+    with pytest.raises(StoreError, match=r"d\.jsonl was altered while this run used it; run it again"):
+        list(values)
+    journal.path.unlink()
+    with pytest.raises(StoreError, match="cannot be read again: No such file"):
+        _ = records["b"]
+
+
 def _append_for_ever(root, name):
     journal = Store(root).journal("scores", "shared")
     for i in range(100_000):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any, TypeVar
 
 import httpx
@@ -97,18 +98,24 @@ start the server or correct the URL
         """
         return self._send(path, body).status_code
 
-    def each(self, requests: Sequence[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    def each(self, requests: Iterable[T], ask: Callable[[T], R]) -> Iterator[tuple[T, R]]:
         """Yield every request with its answer as it comes, several in flight; the first failure ends it.
 
         Args:
-            requests: any values.
+            requests: any values, read as they are sent.
             ask: called with each of them in a thread.
         """
         with ThreadPoolExecutor(self.at_once) as pool:
-            futures = {pool.submit(ask, request): request for request in requests}
+            unsent = iter(requests)
+            futures: dict[Future[R], T] = {}
             try:
-                for future in as_completed(futures):
-                    yield futures.pop(future), future.result()
+                while True:
+                    for request in islice(unsent, 2 * self.at_once - len(futures)):
+                        futures[pool.submit(ask, request)] = request
+                    if not futures:
+                        return
+                    for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                        yield futures.pop(future), future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 

@@ -14,9 +14,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from pytest_collabcode.backends.asking import Ledger, OnBatch, Request, asked, cut, seed_of, stops
+from pytest_collabcode.backends.asking import asked, cut, seed_of, stops
 from pytest_collabcode.backends.client import AT_ONCE, COMPLETIONS, OK, PROBE, Client
 from pytest_collabcode.backends.spelling import token_places
+from pytest_collabcode.drawing import Ledger, OnBatch, Request, draw_all
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore, TokenScores
@@ -54,30 +55,21 @@ so this is not measured; judge the checkpoint itself: --model=PATH
 
     def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
         """Draw n_samples completions of each prompt, ordered by problem, then sample_index."""
-        return self.draw([(problem, index) for problem in problems for index in range(sampling.n_samples)], sampling)
+        return draw_all(self.draw, problems, sampling)
 
     def draw(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        progress: Report | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> list[Generation]:
-        """Draw just these (problem, sample_index) pairs, in the order asked for; `sampling.n_samples` is not read.
+        self, requests: Sequence[Request], sampling: Sampling, *, on_batch: OnBatch, progress: Report | None = None
+    ) -> None:
+        """Draw just these (problem, sample_index) pairs, as `drawing.Draw` says.
 
         Raises:
             MeasurementError: the server fails, or would not sample as asked.
         """
         shared = self._shared(sampling)
         ledger = Ledger(len(requests), progress, on_batch)
-        drawn: dict[int, Generation] = {}
-        numbered = list(enumerate(requests))
-        for (number, _), generation in self._client.each(numbered, lambda r: self._complete(*r[1], sampling, shared)):
-            drawn[number] = generation
+        for _, generation in self._client.each(requests, lambda request: self._complete(*request, sampling, shared)):
             ledger.finish(generation)
         ledger.flush()
-        return [drawn[number] for number in range(len(requests))]
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text by what the server echoes; token ids stay unknown.

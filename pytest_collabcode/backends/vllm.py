@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from pytest_collabcode.backends.asking import Ledger, OnBatch, Request, asked, seed_of, stops
+from pytest_collabcode.backends.asking import asked, seed_of, stops
+from pytest_collabcode.drawing import Ledger, OnBatch, Request, draw_all
 from pytest_collabcode.errors import ConfigurationError, MeasurementError
 from pytest_collabcode.models.load import load, load_tokenizer, native_dtype, offline
 from pytest_collabcode.progress import Report
@@ -102,22 +103,17 @@ class VllmBackend:
 
     def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
         """Draw n_samples completions of each prompt, ordered by problem, then sample_index."""
-        return self.draw([(problem, index) for problem in problems for index in range(sampling.n_samples)], sampling)
+        return draw_all(self.draw, problems, sampling)
 
     def draw(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        progress: Report | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> list[Generation]:
-        """Draw just these (problem, sample_index) pairs, in the order asked for; `sampling.n_samples` is not read.
+        self, requests: Sequence[Request], sampling: Sampling, *, on_batch: OnBatch, progress: Report | None = None
+    ) -> None:
+        """Draw just these (problem, sample_index) pairs, as `drawing.Draw` says.
 
         Raises:
             MeasurementError: max_new_tokens leaves no room for a prompt.
         """
-        ledger, drawn = Ledger(len(requests), progress, on_batch), []
+        ledger = Ledger(len(requests), progress, on_batch)
         for start in range(0, len(requests), ASKED_AT_ONCE):
             some = requests[start : start + ASKED_AT_ONCE]
             prompts = [{"prompt_token_ids": self._prompt_ids(p.prompt, sampling.max_new_tokens)} for p, _ in some]
@@ -126,10 +122,8 @@ class VllmBackend:
             outputs = self._ask(prompts, parameters)
             mean_s = (time.perf_counter() - began) / len(some)
             for (problem, index), output in zip(some, outputs, strict=True):
-                drawn.append(_generation(problem, index, output.outputs[0], mean_s))
-                ledger.finish(drawn[-1])
+                ledger.finish(_generation(problem, index, output.outputs[0], mean_s))
         ledger.flush()
-        return drawn
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text; the first of them has no prediction."""

@@ -18,6 +18,7 @@ class Metric:
     family: str  # "effectiveness", "memorization" or "throughput"
     lowest: float = 0.0
     highest: float = float("inf")
+    falls: bool = False  # of effectiveness, the better the lower: there an upper bound is what unfit models fail
     counted: bool = False  # hits among prompts: the number of prompts limits what can be certified
     instead: str = ""  # of a rate or a time of one machine: what a bound that holds elsewhere names
 
@@ -30,10 +31,10 @@ CATALOGUE = (
     Metric(pattern=r"edit_similarity", example="edit_similarity", family="effectiveness", highest=1.0),
     Metric(pattern=r"mrr@pool=\d+", example="mrr@pool=200", family="effectiveness", highest=1.0),
     Metric(pattern=r"mrr_over_chance@pool=\d+", example="mrr_over_chance@pool=200", family="effectiveness"),
-    Metric(pattern=r"perplexity", example="perplexity", family="effectiveness", lowest=1.0),
-    Metric(pattern=r"bits_per_byte", example="bits_per_byte", family="effectiveness"),
+    Metric(pattern=r"perplexity", example="perplexity", family="effectiveness", lowest=1.0, falls=True),
+    Metric(pattern=r"bits_per_byte", example="bits_per_byte", family="effectiveness", falls=True),
     Metric(pattern=r"perplexity_gain_over_unigram", example="perplexity_gain_over_unigram", family="effectiveness"),
-    Metric(pattern=r"perplexity_relative", example="perplexity_relative", family="effectiveness"),
+    Metric(pattern=r"perplexity_relative", example="perplexity_relative", family="effectiveness", falls=True),
     Metric(
         pattern=r"memorization_ratio", example="memorization_ratio", family="memorization", highest=1.0, counted=True
     ),

@@ -17,6 +17,7 @@ from pytest_collabcode.intervals import interval_of
 from pytest_collabcode.records import Measurement
 
 MARGIN = 0.1
+_CELL = ("prompt_organization", "source_organization", "stratum")
 
 
 def propose(measurements: Sequence[Measurement], *, subject: str, consortium: str) -> str:
@@ -39,7 +40,11 @@ def propose(measurements: Sequence[Measurement], *, subject: str, consortium: st
         f"# Proposed from one run of {subject}; read every number before you commit to it.",
         f'schema = 1\nconsortium = "{consortium}"',
     ]
-    blocks += [_block(m, subject) for m in measurements if m.subject == subject and (m.items or m.n) and is_coarse(m)]
+    own = [m for m in measurements if m.subject == subject]
+    for measurement in own:
+        if (measurement.items or measurement.n) and is_coarse(measurement):
+            others = [m for m in own if m.name == measurement.name]
+            blocks.append(_block(measurement, [key for key in _CELL if any(getattr(m, key) for m in others)]))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -77,7 +82,8 @@ def is_coarse(measurement: Measurement) -> bool:
     return measurement.stratum in coarse and measurement.source_organization in ("", "any", "other")
 
 
-def _block(measurement: Measurement, subject: str) -> str:
+def _block(measurement: Measurement, keys: Sequence[str]) -> str:
+    """Return a threshold for one measurement; `keys` tell it from the metric's others, an empty one the pooled."""
     low, high = interval_of(measurement)
     known = metric(measurement.name)
     ceiling = not measurement.higher_is_better
@@ -92,11 +98,8 @@ def _block(measurement: Measurement, subject: str) -> str:
         f"# {measured}; margin {MARGIN * 100:.0f} % of the {which} bound",
         f'id = "{name}"',
         f'metric = "{measurement.name}"',
-        f'subjects = ["{subject}"]',
+        f'subjects = ["{measurement.subject}"]',
+        *(f'{key} = "{getattr(measurement, key)}"' for key in keys),
+        f"{'at_most' if ceiling else 'at_least'} = {edge:.3g}",
     ]
-    for key in ("prompt_organization", "source_organization", "stratum"):
-        value = getattr(measurement, key)
-        if value:
-            lines.append(f'{key} = "{value}"')
-    lines.append(f"{'at_most' if ceiling else 'at_least'} = {edge:.3g}")
     return "\n".join(lines)

@@ -210,11 +210,7 @@ def check_subject(
 without an effectiveness floor there; a model that learnt nothing memorizes nothing: add one, such as \
 metric = "perplexity_gain_over_unigram" with at_least
     """
-    families = {t.id: known.family for t in thresholds if (known := metric(t.metric))}
-    floor = any(
-        families.get(t.id) == "effectiveness" and (t.at_least is not None or t.max_drop is not None)
-        for t in thresholds
-    )
+    floor = any(_is_floor(t) for t in thresholds)
     for threshold in thresholds:
         known = metric(threshold.metric)
         if threshold.at_most is None or known is None or known.family != "memorization":
@@ -228,6 +224,15 @@ metric = "perplexity_gain_over_unigram" with at_least
             )
         if known.counted:
             _refuse_few_prompts(threshold, where, prompts(threshold.metric))
+
+
+def _is_floor(threshold: Threshold) -> bool:
+    """Whether a model that learnt nothing fails this."""
+    known = metric(threshold.metric)
+    if known is None or known.family != "effectiveness":
+        return False
+    bound = threshold.at_most if known.falls else threshold.at_least
+    return bound is not None or threshold.max_drop is not None
 
 
 def check_organizations(thresholds: Sequence[Threshold], names: Sequence[str]) -> None:

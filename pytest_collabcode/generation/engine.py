@@ -10,14 +10,15 @@ Sources: transformers' `generate` as the oracle; Yu et al. 2022 (Orca) for repla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_collabcode.drawing import Ledger, OnBatch, Request, draw_all
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.generation import fallback, sampler, scoring, targets
+from pytest_collabcode.generation import fallback, scoring, targets
 from pytest_collabcode.generation.decoders import own_decoder
 from pytest_collabcode.generation.fallback import GenerateRun
 from pytest_collabcode.generation.forward import Forward, is_out_of_memory
@@ -26,13 +27,6 @@ from pytest_collabcode.generation.stopping import Stopper
 from pytest_collabcode.models.load import LoadedModel
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore, TokenScores
-
-FLUSH_EVERY = 8  # finished completions handed to on_batch at once
-
-Request = tuple[Problem, int]
-"""A problem and the sample_index to draw."""
-
-OnBatch = Callable[[list[Generation]], None]
 
 
 class TorchBackend:
@@ -72,51 +66,35 @@ class TorchBackend:
         self._writes = self._forward.start is not None  # what an encoder has read, in its own words
         self.engine: str = self._decoder.name if self._decoder else fallback.NAME
 
-    def generate(
-        self,
-        problems: Sequence[Problem],
-        sampling: Sampling,
-        *,
-        progress: Report | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> list[Generation]:
+    def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
         """Draw n_samples completions of each prompt, ordered by problem, then sample_index.
 
         Args:
             problems: prompts in any order; the checkpoint's conventions are applied to them.
             sampling: how to draw; its stop strings are joined by the checkpoint's own.
-            progress: told how many completions are done.
-            on_batch: given completions as they are finished, in that order.
         Raises:
             MeasurementError: memory does not even suffice for one row, or the prompt leaves no room to generate.
         """
-        requests = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
-        return self.draw(requests, sampling, progress=progress, on_batch=on_batch)
+        return draw_all(self.draw, problems, sampling)
 
     def draw(
-        self,
-        requests: Sequence[Request],
-        sampling: Sampling,
-        *,
-        progress: Report | None = None,
-        on_batch: OnBatch | None = None,
-    ) -> list[Generation]:
-        """Draw just these (problem, sample_index) pairs, in the order asked for; `sampling.n_samples` is not read."""
-        rows = self._rows(requests, sampling)
+        self, requests: Sequence[Request], sampling: Sampling, *, on_batch: OnBatch, progress: Report | None = None
+    ) -> None:
+        """Draw just these (problem, sample_index) pairs, as `drawing.Draw` says."""
+        rows = self._rows(requests, room=sampling.max_new_tokens)
         stop = (*sampling.stop, *self.checkpoint.conventions.stop)
         forward, decoder = self._forward, self._decoder
         stopper = Stopper(forward.tokenizer, stop, forward.eos_ids, continues=not self._writes)
-        ledger = _Ledger(len(rows), progress, on_batch)
+        ledger = Ledger(len(rows), progress, on_batch)
         run = (
             Run(decoder, stopper, sampling, ledger.finish, prefill_tokens=forward.prefill_tokens)
             if decoder
             else GenerateRun(forward, stopper, sampling, ledger.finish)
         )
-        while pending := [row for row in rows if row not in ledger.finished]:
+        while pending := [row for row in rows if not row.is_done]:
             if not self._fits(run, pending):
                 self._halve(min(run.n_rows, len(pending)))
         ledger.flush()
-        return [ledger.finished[row] for row in rows]
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text; the first token of a text has no prediction.
@@ -156,16 +134,15 @@ class TorchBackend:
         embed = targets.embed_texts if self._writes else scoring.embed_texts
         return embed(self._forward, texts)
 
-    def _rows(self, requests: Sequence[Request], sampling: Sampling) -> list[Row]:
-        n = sampling.max_new_tokens
+    def _rows(self, requests: Sequence[Request], *, room: int) -> list[Row]:
         encoded: dict[str, list[int]] = {}
         for problem, _ in requests:
             prompt = self._forward.prompt(problem.prompt, self.checkpoint.conventions)
             if problem.prompt not in encoded:
-                ids, cut = self._forward.encode_prompt(prompt, room=n)
+                ids, cut = self._forward.encode_prompt(prompt, room=room)
                 self.n_truncated += cut
                 encoded[problem.prompt] = ids
-        return [Row(p, i, encoded[p.prompt], sampler.uniforms(sampling.seed, p.task_id, i, n=n)) for p, i in requests]
+        return [Row(problem, index, encoded[problem.prompt]) for problem, index in requests]
 
     def _fits(self, run: Run | GenerateRun, rows: Sequence[Row]) -> bool:
         """Run the rows; return whether memory sufficed."""
@@ -188,27 +165,3 @@ class TorchBackend:
         self.n_halved += 1
         if self._forward.device.startswith("cuda"):
             torch.cuda.empty_cache()
-
-
-class _Ledger:
-    """What is finished, and who is told about it."""
-
-    def __init__(self, total: int, progress: Report | None, on_batch: OnBatch | None) -> None:
-        self.finished: dict[Row, Generation] = {}
-        self._total, self._progress, self._on_batch = total, progress, on_batch
-        self._unsent: list[Generation] = []
-
-    def finish(self, row: Row, generation: Generation) -> None:
-        """Note a finished completion, hand over every eighth time, and tell the progress."""
-        self.finished[row] = generation
-        self._unsent.append(generation)
-        if len(self._unsent) >= FLUSH_EVERY:
-            self.flush()
-        if self._progress is not None:
-            self._progress(len(self.finished), self._total, "generating")
-
-    def flush(self) -> None:
-        """Hand over what on_batch has not been given yet."""
-        if self._on_batch is not None and self._unsent:
-            self._on_batch(self._unsent)
-        self._unsent = []

@@ -46,9 +46,8 @@ class GenerateRun:
         >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
         >>> forward, done = Forward(build(recipe("llama-smoke"), 1), tokenizer, "cpu"), []
         >>> sampling, stopper = Sampling(max_new_tokens=3), Stopper(tokenizer, [], [])
-        >>> run = GenerateRun(forward, stopper, sampling, lambda row, generation: done.append(generation))
-        >>> u = sampler.uniforms(1, "t/0", 0, n=3)
-        >>> run.run([Row(Problem(task_id="t/0", prompt="x"), i, [40], u) for i in range(3)], batch_size=2)
+        >>> run = GenerateRun(forward, stopper, sampling, done.append)
+        >>> run.run([Row(Problem(task_id="t/0", prompt="x"), i, [40]) for i in range(3)], batch_size=2)
         >>> run.n_rows, [(generation.n_tokens, generation.stop_reason) for generation in done]
         (2, [(3, 'length'), (3, 'length'), (3, 'length')])
     """
@@ -59,7 +58,7 @@ class GenerateRun:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], batch_size: int | None) -> None:
-        """Finish all rows, at most `batch_size` at a time; rows of an earlier try that failed start again."""
+        """Finish all rows, at most `batch_size` at a time."""
         longest_first = sorted(rows, key=lambda row: len(row.prompt_ids), reverse=True)
         self.n_rows = min(batch_size or MAX_ROWS, len(rows))
         for first in range(0, len(rows), self.n_rows):
@@ -68,7 +67,7 @@ class GenerateRun:
     def _batch(self, rows: list[Row]) -> None:
         began = time.perf_counter()
         for row in rows:
-            row.restart()
+            row.begin(self._sampling)
         forward = self._forward
         alone = forward.start is None  # a decoder goes on at the right end; an encoder counts from the left
         ids, mask = forward.pad([row.prompt_ids for row in rows], left=alone)
@@ -86,7 +85,8 @@ class GenerateRun:
         share = (time.perf_counter() - began) / sum(len(row.new_ids) for row in rows)
         for row, reason in zip(rows, ended.reasons, strict=True):
             row.duration_s = share * len(row.new_ids)
-            self._finish(row, row.generation(self._stopper, reason))
+            self._finish(row.generation(self._stopper, reason))
+            row.end()
 
     def _config(self) -> GenerationConfig:
         return GenerationConfig(

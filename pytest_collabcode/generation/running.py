@@ -27,6 +27,7 @@ GPU_ROWS = 512
 CPU_CACHE_BYTES = 3 << 29  # keys and values; the whole process stays under 4 GB
 GPU_CACHE_SHARE = 0.6  # of what is free once the weights are there
 REFILL_SHARE = 8
+NOTHING = np.empty(0)
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +37,9 @@ class Row:
     Example:
         >>> from pytest_collabcode.models.tokenizer import train_tokenizer
         >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
-        >>> problem, u = Problem(task_id="t/0", prompt="x"), sampler.uniforms(1, "t/0", 0, n=9)
-        >>> row = Row(problem, 0, tokenizer.encode(problem.prompt), u)
+        >>> problem = Problem(task_id="t/0", prompt="x")
+        >>> row = Row(problem, 0, tokenizer.encode(problem.prompt))
+        >>> row.begin(Sampling(max_new_tokens=9))
         >>> row.new_ids += tokenizer.encode(" = 1\\n#")
         >>> row.generation(Stopper(tokenizer, ["\\n#"], []), "stop").completion
         ' = 1'
@@ -46,13 +48,19 @@ class Row:
     problem: Problem
     sample_index: int
     prompt_ids: list[int]
-    u: NDArray[np.float64]  # one uniform a token
+    u: NDArray[np.float64] = field(default_factory=lambda: NOTHING)  # one uniform a token
     new_ids: list[int] = field(default_factory=list)
     duration_s: float = 0.0
+    is_done: bool = False
 
-    def restart(self) -> None:
-        """Forget what an earlier try has drawn."""
+    def begin(self, sampling: Sampling) -> None:
+        """Get the uniforms; forget what an earlier try has drawn."""
+        self.u = sampler.uniforms(sampling.seed, self.problem.task_id, self.sample_index, n=sampling.max_new_tokens)
         self.new_ids, self.duration_s = [], 0.0
+
+    def end(self) -> None:
+        """Let go of all that only drawing needs."""
+        self.u, self.new_ids, self.is_done = NOTHING, [], True
 
     def reason(self, stopper: Stopper, max_new_tokens: int) -> str:
         """Return why the completion is over after its newest token, or "" if it is not."""
@@ -71,7 +79,7 @@ class Row:
         )
 
 
-Finish = Callable[[Row, Generation], None]
+Finish = Callable[[Generation], None]
 
 
 class Run:
@@ -93,9 +101,8 @@ class Run:
         >>> tokenizer = train_tokenizer(["x = 1\\n"], vocabulary_size=257)
         >>> decoder, done = own_decoder(build(recipe("llama-smoke"), 1)), []
         >>> sampling, stopper = Sampling(max_new_tokens=3), Stopper(tokenizer, [], [])
-        >>> run = Run(decoder, stopper, sampling, lambda row, generation: done.append(generation))
-        >>> u = sampler.uniforms(1, "t/0", 0, n=3)
-        >>> run.run([Row(Problem(task_id="t/0", prompt="x"), i, [40], u) for i in range(5)], batch_size=2)
+        >>> run = Run(decoder, stopper, sampling, done.append)
+        >>> run.run([Row(Problem(task_id="t/0", prompt="x"), i, [40]) for i in range(5)], batch_size=2)
         >>> run.n_rows, [(generation.n_tokens, generation.stop_reason) for generation in done]
         (2, [(3, 'length'), (3, 'length'), (3, 'length'), (3, 'length'), (3, 'length')])
     """
@@ -111,9 +118,7 @@ class Run:
 
     @torch.inference_mode()
     def run(self, rows: Sequence[Row], batch_size: int | None) -> None:
-        """Finish all rows, at most `batch_size` at a time; rows of an earlier try that failed start again."""
-        for row in rows:
-            row.restart()
+        """Finish all rows, at most `batch_size` at a time."""
         queue = sorted(rows, key=lambda row: (len(row.prompt_ids), row.prompt_ids))  # taken from the end
         self.n_rows = batch_size or self._affordable(queue)
         slots = Slots(self._decoder, rows=min(self.n_rows, len(queue)), new_tokens=self._sampling.max_new_tokens)
@@ -138,6 +143,8 @@ class Run:
         """Process the prompts of one chunk, draw their first tokens, and let them join."""
         began = time.perf_counter()
         chunk = self._chunk(queue)
+        for row in chunk:
+            row.begin(self._sampling)
         prompts, places = _distinct([row.prompt_ids for row in chunk])
         prefill = self._decoder.read(prompts)
         slots.admit(prefill, places)
@@ -186,7 +193,8 @@ class Run:
     def _ends(self, row: Row) -> bool:
         reason = row.reason(self._stopper, self._sampling.max_new_tokens)
         if reason:
-            self._finish(row, row.generation(self._stopper, reason))
+            self._finish(row.generation(self._stopper, reason))
+            row.end()
         return bool(reason)
 
 

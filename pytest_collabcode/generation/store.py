@@ -9,11 +9,13 @@ Sources: lm-eval-harness issues 4063 and 2533, bigcode-evaluation-harness issue 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
 from pytest_collabcode.digests import digest_bytes, digest_of
+from pytest_collabcode.drawing import OnBatch, Request
+from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, Sampling
 from pytest_collabcode.store import Journal
@@ -56,7 +58,7 @@ def stored_generations(
     *,
     journal: Journal,
     progress: Report | None = None,
-) -> list[Generation]:
+) -> Sequence[Generation]:
     """Return n_samples completions of each problem, drawing only those the journal lacks.
 
     Args:
@@ -66,9 +68,11 @@ def stored_generations(
         journal: `store.journal("generations", generation_digest(checkpoint, task, sampling))`.
         progress: told how many of the missing completions are done.
     Returns:
-        Ordered by problem, then sample_index.
+        Ordered by problem, then sample_index; each read from the journal when it is asked for, so that any number of
+        them takes little memory.
     Raises:
         StoreError: the journal cannot be read or written; what was appended before stays.
+        MeasurementError: the back end left a completion out.
     Example:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
@@ -79,27 +83,31 @@ def stored_generations(
         >>> problems = [Problem(task_id="t/0", prompt="def f():")]
         >>> with TemporaryDirectory() as folder:
         ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
-        ...     drawn = stored_generations(Passes, problems, Sampling(), journal=journal)
-        ...     stored_generations(None, problems, Sampling(), journal=journal) == drawn  # no backend is needed now
-        True
+        ...     _ = stored_generations(Passes, problems, Sampling(), journal=journal)
+        ...     again = stored_generations(None, problems, Sampling(), journal=journal)  # no back end is needed
+        ...     [generation.completion for generation in again]
+        ['pass']
     """
     wanted = [(problem, index) for problem in problems for index in range(sampling.n_samples)]
-    found = _generations(journal.read())
-    if any(_key(*request) not in found for request in wanted):
+    keys = [_key(*request) for request in wanted]
+    found = journal.read(_is_generation)
+    if any(key not in found for key in keys):
         backend = backend_factory()
-        with journal.filling() as known:  # another run may have drawn some of them meanwhile
-            found = _generations(known)
-            missing = [request for request in wanted if _key(*request) not in found]
+        with journal.filling():
+            found = journal.read(_is_generation)  # another run may have drawn some of them meanwhile
+            missing = [request for key, request in zip(keys, wanted, strict=True) if key not in found]
             prompts = {problem.task_id: problem for problem, _ in missing}
 
             def keep(drawn: list[Generation]) -> None:
-                records = {_key(prompts[g.task_id], g.sample_index): g for g in drawn}
-                journal.append({key: asdict(g) for key, g in records.items()})
-                found.update(records)
+                journal.append({_key(prompts[g.task_id], g.sample_index): asdict(g) for g in drawn})
 
             if missing:
                 _draw(backend, missing, sampling, keep, progress)
-    return [found[_key(*request)] for request in wanted]
+                found = journal.read(_is_generation)
+    lacking = next((request for key, request in zip(keys, wanted, strict=True) if key not in found), None)
+    if lacking is not None:
+        raise MeasurementError(f"{lacking[0].task_id}#{lacking[1]}: the back end gave no completion for this sample")
+    return found.ordered(keys, make=_generation)
 
 
 def stored_rows(
@@ -135,19 +143,19 @@ def stored_rows(
     for start in range(0, len(missing), SCORED_AT_ONCE):
         some = list(missing.items())[start : start + SCORED_AT_ONCE]
         rows = compute([text for _, text in some])
-        records = {key: row for (key, _), row in zip(some, rows, strict=True)}
-        journal.append(records)
-        known |= records
+        journal.append({key: row for (key, _), row in zip(some, rows, strict=True)})
         if progress is not None:
             progress(start + len(some), len(missing), "scoring")
-    return [known[key] for key in keys]
+    if missing:
+        known = journal.read()
+    return list(known.ordered(keys, make=list))
 
 
 def _draw(
     backend: Backend,
-    missing: Sequence[tuple[Problem, int]],
+    missing: Sequence[Request],
     sampling: Sampling,
-    keep: Callable[[list[Generation]], None],
+    keep: OnBatch,
     progress: Report | None,
 ) -> None:
     """Draw through the engine, batch by batch; a foreign backend only knows whole problems."""
@@ -166,6 +174,9 @@ def _key(problem: Problem, sample_index: int) -> str:
     return f"{problem.task_id}#{sample_index}#{digest_bytes(problem.prompt.encode())}"
 
 
-def _generations(records: Mapping[str, Any]) -> dict[str, Generation]:
-    whole = {key: value for key, value in records.items() if isinstance(value, dict) and value.keys() == _FIELDS}
-    return {key: Generation(**value) for key, value in whole.items()}
+def _is_generation(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == _FIELDS
+
+
+def _generation(value: dict[str, Any]) -> Generation:
+    return Generation(**value)

@@ -89,6 +89,27 @@ def test_a_ceiling_alone_is_refused():
     check_subject((CEILING, FLOOR), "s", lambda metric: {"meta": 1000})
 
 
+@pytest.mark.parametrize(
+    ("metric", "bound", "is_floor"),
+    [
+        ("perplexity", "at_most", True),
+        ("bits_per_byte", "at_most", True),
+        ("perplexity_relative", "max_drop", True),
+        ("pass@1", "at_least", True),
+        ("perplexity", "at_least", False),
+        ("pass@1", "at_most", False),
+        ("training_speedup", "at_least", False),
+    ],
+)
+def test_a_floor_is_a_bound_that_an_unfit_model_fails(metric, bound, is_floor):
+    other = Threshold(id="o", metric=metric, **{bound: 0.5})
+    if is_floor:
+        check_subject((CEILING, other), "s", lambda metric: {"meta": 1000})
+        return
+    with pytest.raises(ConfigurationError, match="without an effectiveness floor"):
+        check_subject((CEILING, other), "s", lambda metric: {"meta": 1000})
+
+
 def test_too_few_prompts_for_a_ceiling_are_refused_before_anything_runs():
     with pytest.raises(ConfigurationError, match=r"at_most=0\.05 needs 59 prompts of meta, there are 58"):
         check_subject((CEILING, FLOOR), "s", lambda metric: {"meta": 58, "google": 100})

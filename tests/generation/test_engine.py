@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -69,8 +70,10 @@ def test_order_and_sharding_do_not_change_any_token(every: LoadedModel, problems
     backend = TorchBackend(every)
     expected = {(g.task_id, g.sample_index): g for g in plain(backend.generate(problems, SAMPLED))}
     requests = [(p, i) for i in (2, 0, 1) for p in reversed(problems)]
-    found = [*backend.draw(requests[:5], SAMPLED), *backend.draw(requests[5:], SAMPLED)]
-    assert [(g.task_id, g.sample_index) for g in found] == [(p.task_id, i) for p, i in requests]
+    found: list[Generation] = []
+    backend.draw(requests[:5], SAMPLED, on_batch=found.extend)
+    backend.draw(requests[5:], SAMPLED, on_batch=found.extend)
+    assert {(g.task_id, g.sample_index) for g in found[:5]} == {(p.task_id, i) for p, i in requests[:5]}
     assert {(g.task_id, g.sample_index): g for g in plain(found)} == expected
     assert len({g.completion for g in found}) > 15
 
@@ -163,13 +166,13 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(
         return generate(self, **options)
 
     backend, sent = TorchBackend(every), []
+    requests = [(problem, index) for problem in problems for index in range(SAMPLED.n_samples)]
     if backend.engine == "transformers":
         monkeypatch.setattr(type(every.model), "generate", just_as_greedy)
     monkeypatch.setattr(Slots, "step", greedy_for_memory)
-    found = backend.generate(problems, SAMPLED, on_batch=sent.extend)
-    assert plain(found) == plain(expected)
+    backend.draw(requests, SAMPLED, on_batch=sent.extend)
+    assert sorted(map(repr, plain(sent))) == sorted(map(repr, plain(expected)))
     assert (backend.batch_size, backend.n_rows, backend.n_halved) == (3, 3, 3)  # 24, 12, 6, 3
-    assert sorted(map(repr, sent)) == sorted(map(repr, found))
 
 
 def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(
@@ -217,11 +220,33 @@ def test_rows_are_as_many_as_the_cache_may_hold(
 def test_progress_and_batches_are_told_of_every_completion(loaded: LoadedModel, problems: list[Problem]) -> None:
     told: list[float] = []
     sent: list[Generation] = []
-    found = TorchBackend(loaded, batch_size=4).generate(
-        problems, SAMPLED, progress=lambda done, total, text: told.append(done / total), on_batch=sent.extend
+    requests = [(problem, index) for problem in problems for index in range(SAMPLED.n_samples)]
+    TorchBackend(loaded, batch_size=4).draw(
+        requests, SAMPLED, progress=lambda done, total, text: told.append(done / total), on_batch=sent.extend
     )
-    assert len(sent) == len(found) == len(told) and told[-1] == 1.0
-    assert all(g.duration_s > 0 for g in found)
+    assert len(sent) == len(requests) == len(told) and told[-1] == 1.0
+    assert all(g.duration_s > 0 for g in sent)
+
+
+def test_what_is_drawn_is_not_kept(loaded: LoadedModel) -> None:
+    backend, sampling = TorchBackend(loaded, batch_size=32), replace(SAMPLED, max_new_tokens=60, stop=("e", "a", "i"))
+
+    def peak_of(n_samples: int) -> float:
+        requests = [(Problem(task_id="a", prompt="def f"), index) for index in range(n_samples)]
+        tracemalloc.start()
+        try:
+            backend.draw(requests, sampling, on_batch=lambda batch: None)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_of(50)
+    few, many = peak_of(100), peak_of(2100)
+    assert (many - few) / 2000 < 400  # uniforms and text of one alone are more
+
+
+def test_nothing_asked_is_nothing_drawn(every: LoadedModel) -> None:
+    assert TorchBackend(every).generate([], SAMPLED) == []
 
 
 def test_log_likelihood_is_that_of_the_text_alone(loaded: LoadedModel, problems: list[Problem]) -> None:

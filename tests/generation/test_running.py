@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pytest_collabcode.generation import sampler
 from pytest_collabcode.generation.decoders import own_decoder
 from pytest_collabcode.generation.running import Row, Run
 from pytest_collabcode.generation.slots import Slots
@@ -52,11 +51,10 @@ def model(n_layers: int) -> LlamaForCausalLM:
 
 def rows(n: int, n_prompts: int) -> list[Row]:
     prompts = [list(range(1, 30 - 3 * i)) for i in range(n_prompts)]
-    u = [sampler.uniforms(1, "t", i, n=NEW_TOKENS) for i in range(n)]
-    return [Row(Problem(task_id="t", prompt="x"), i, prompts[i % n_prompts], u[i]) for i in range(n)]
+    return [Row(Problem(task_id="t", prompt="x"), i, prompts[i % n_prompts]) for i in range(n)]
 
 
-def ignored(row: Row, generation: Generation) -> None:
+def ignored(generation: Generation) -> None:
     """Nobody is told."""
 
 
@@ -118,7 +116,7 @@ def test_rows_of_several_prompts_join_and_leave_without_a_gap() -> None:
         own_decoder(model(2)),
         Stopper(Silent(), [], []),
         SAMPLED,
-        lambda row, generation: finished.append((row.sample_index, generation.n_tokens)),
+        lambda generation: finished.append((generation.sample_index, generation.n_tokens)),
     )
     run.run(rows(23, 5), 9)
     assert sorted(finished) == [(i, NEW_TOKENS) for i in range(23)] and run.n_rows == 9

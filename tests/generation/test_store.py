@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.generation.store import SCORED_AT_ONCE, generation_digest, stored_generations, stored_rows
 from pytest_collabcode.records import Checkpoint, Generation, Problem, PromptConventions, Sampling
 from pytest_collabcode.store import Journal, Store
@@ -61,43 +63,47 @@ def journal(tmp_path: Path) -> Journal:
     return Store(tmp_path).journal("generations", generation_digest(CHECKPOINT, "task", SAMPLING))
 
 
+def stored(backend: Any, problems: Sequence[Problem], sampling: Sampling, *, journal: Journal) -> list[Generation]:
+    return list(stored_generations(backend, problems, sampling, journal=journal))
+
+
 def never() -> Any:
     raise AssertionError("the model was loaded though nothing is missing")
 
 
 def test_a_second_run_loads_no_model(journal: Journal) -> None:
-    first = stored_generations(Fake, PROBLEMS, SAMPLING, journal=journal)
+    first = stored(Fake, PROBLEMS, SAMPLING, journal=journal)
     assert first == expected(PROBLEMS, 2)
-    assert stored_generations(never, PROBLEMS, SAMPLING, journal=journal) == first
-    assert stored_generations(never, PROBLEMS[1:2], SAMPLING, journal=journal) == first[2:4]
+    assert stored(never, PROBLEMS, SAMPLING, journal=journal) == first
+    assert stored(never, PROBLEMS[1:2], SAMPLING, journal=journal) == first[2:4]
 
 
 def test_a_killed_run_goes_on_where_it_was(journal: Journal) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stored_generations(lambda: Fake(dies_after=3), PROBLEMS, SAMPLING, journal=journal)
+        stored(lambda: Fake(dies_after=3), PROBLEMS, SAMPLING, journal=journal)
     with journal.path.open("ab") as stream:
         stream.write(b'12345678 ["t/1#1#')  # a line torn by the kill
     second = Fake()
-    assert stored_generations(lambda: second, PROBLEMS, SAMPLING, journal=journal) == expected(PROBLEMS, 2)
+    assert stored(lambda: second, PROBLEMS, SAMPLING, journal=journal) == expected(PROBLEMS, 2)
     assert len(second.asked) == 5 and ("t/1", 1) in second.asked
 
 
 @pytest.mark.parametrize("foreign", [False, True])
 def test_ten_samples_after_one_draw_nine(journal: Journal, foreign: bool) -> None:
     one, ten = replace(SAMPLING, n_samples=1), replace(SAMPLING, n_samples=10)
-    stored_generations(Fake, PROBLEMS, one, journal=journal)
+    stored(Fake, PROBLEMS, one, journal=journal)
     lines = len(journal.path.read_bytes().splitlines())
     backend: Any = Foreign() if foreign else Fake()
-    assert stored_generations(lambda: backend, PROBLEMS, ten, journal=journal) == expected(PROBLEMS, 10)
+    assert stored(lambda: backend, PROBLEMS, ten, journal=journal) == expected(PROBLEMS, 10)
     assert len(journal.path.read_bytes().splitlines()) - lines == 9 * len(PROBLEMS)
     assert generation_digest(CHECKPOINT, "task", one) == generation_digest(CHECKPOINT, "task", ten)
 
 
 def test_a_changed_prompt_under_the_same_task_is_drawn_again(journal: Journal) -> None:
-    stored_generations(Fake, PROBLEMS, SAMPLING, journal=journal)
+    stored(Fake, PROBLEMS, SAMPLING, journal=journal)
     changed = [replace(PROBLEMS[0], prompt="other"), *PROBLEMS[1:]]
     backend = Fake()
-    assert stored_generations(lambda: backend, changed, SAMPLING, journal=journal) == expected(changed, 2)
+    assert stored(lambda: backend, changed, SAMPLING, journal=journal) == expected(changed, 2)
     assert backend.asked == [("t/0", 0), ("t/0", 1)]
 
 
@@ -126,12 +132,50 @@ def test_name_and_path_of_a_checkpoint_do_not_matter() -> None:
 
 
 def test_a_record_of_another_shape_is_drawn_again(journal: Journal) -> None:
-    stored_generations(Fake, PROBLEMS[:1], SAMPLING, journal=journal)
+    stored(Fake, PROBLEMS[:1], SAMPLING, journal=journal)
     key = next(iter(journal.read()))
+    journal.path.unlink()
     journal.append({key: {"task_id": "t/0"}})
     backend = Fake()
-    stored_generations(lambda: backend, PROBLEMS[:1], SAMPLING, journal=journal)
-    assert len(backend.asked) == 1
+    stored(lambda: backend, PROBLEMS[:1], SAMPLING, journal=journal)
+    assert backend.asked == [("t/0", 0), ("t/0", 1)]
+
+
+class Wordy(Fake):
+    """Completions of four thousand characters."""
+
+    def draw(
+        self, requests: Sequence[tuple[Problem, int]], sampling: Sampling, *, progress: Any, on_batch: Any
+    ) -> None:
+        for start in range(0, len(requests), 64):
+            texts = [completion(problem, index) for problem, index in requests[start : start + 64]]
+            on_batch([replace(g, completion=g.completion * 500) for g in texts])
+
+
+def test_memory_does_not_grow_with_the_texts(journal: Journal) -> None:
+    def peak_of(n_samples: int) -> float:
+        tracemalloc.start()
+        try:
+            wanted = replace(SAMPLING, n_samples=n_samples)
+            drawn = stored_generations(Wordy, PROBLEMS, wanted, journal=journal)
+            assert sum(len(generation.completion) for generation in drawn) > 4000 * len(drawn)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak_of(50)
+    few, many = peak_of(250), peak_of(2250)  # 800 are drawn, then 8,000
+    assert (many - few) / 8000 < 1000
+
+
+def test_a_back_end_that_leaves_a_sample_out_is_named(journal: Journal) -> None:
+    class Lazy(Foreign):
+        def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
+            return super().generate(problems, sampling)[:-1]
+
+    backend: Any = Lazy()
+    with pytest.raises(MeasurementError, match="t/3#1: the back end gave no completion"):
+        stored(lambda: backend, PROBLEMS, SAMPLING, journal=journal)
 
 
 def test_only_rows_that_are_missing_are_computed_and_a_kill_loses_one_batch(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.gate.baseline import load_baseline
 from pytest_collabcode.gate.proposal import propose
-from pytest_collabcode.gate.thresholds import load_thresholds
+from pytest_collabcode.gate.thresholds import applies, check_subject, load_thresholds
 from pytest_collabcode.gate.verdict import judge
 from pytest_collabcode.records import Clone, Fragment, Item, Measurement, Ruling, Threshold
 from pytest_collabcode.report.files import Report, accept, markdown, write_report
@@ -125,3 +125,21 @@ def test_a_proposal_is_a_file_that_the_same_numbers_pass(tmp_path):
     thresholds = load_thresholds(tmp_path / "p.toml").thresholds
     assert [t.metric for t in thresholds] == ["perplexity_gain_over_unigram", "memorization_ratio"]
     assert [judge(m, t).outcome for m, t in zip([gain, hits], thresholds, strict=True)] == [Ruling.PASS] * 2
+
+
+def test_each_proposed_threshold_judges_the_one_measurement_it_was_written_from(tmp_path):
+    pooled = Measurement(
+        name="perplexity",
+        subject="s",
+        value=7.4,
+        exponential=True,
+        higher_is_better=False,
+        items=(Item(key="a", value=1.0), Item(key="b", value=3.0)),
+    )
+    worse = replace(pooled, value=20.1, prompt_organization="meta", items=(Item(key="b", value=3.0),) * 2)
+    hits = replace(HITS, count=2, n=100, value=0.02)
+    measured = [pooled, worse, hits, replace(hits, prompt_organization="google"), replace(hits, stratum="planted")]
+    (tmp_path / "p.toml").write_text(propose(measured, subject="s", consortium="demo"))
+    thresholds = load_thresholds(tmp_path / "p.toml").thresholds
+    assert [[m for m in measured if applies(t, m)] for t in thresholds] == [[m] for m in measured]
+    check_subject(thresholds, "s", lambda metric: {"meta": 1000, "google": 1000})  # an upper bound is a floor here
