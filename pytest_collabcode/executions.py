@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 from pytest_collabcode.digests import digest_of
@@ -23,8 +23,8 @@ from pytest_collabcode.store import Journal
 EXECUTION_VERSION = 2  # raise whenever the same program may come to another end
 UNSAFE = "unsafe"  # how a level begins that keeps nothing in
 
-Run = Callable[[Iterable[Generation]], Iterator[Execution]]
-"""Generations in, one execution each out, in order."""
+Run = Callable[[Sequence[Generation], Sequence[int]], Iterator[tuple[int, Execution]]]
+"""Generations and the numbers of those to run in, number and execution of each out as they end."""
 
 
 def isolation_here(*, allow_unsafe: bool) -> Isolation:
@@ -112,7 +112,7 @@ def stored_executions(
         ...     task_id="t", sample_index=0, completion="pass", n_tokens=1, duration_s=0, stop_reason="eos")
         >>> ran = {"outcome": Outcome.PASSED, "duration_s": 0.1, "isolation": "bwrap"}
         >>> def begin():
-        ...     return lambda missing: (Execution(task_id=g.task_id, sample_index=0, **ran) for g in missing)
+        ...     return lambda drawn, numbers: ((n, Execution(task_id="t", sample_index=0, **ran)) for n in numbers)
         >>> with TemporaryDirectory() as folder:
         ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
         ...     first = stored_executions([generation], begin, journal=journal, progress=lambda *_: None)
@@ -126,19 +126,21 @@ def stored_executions(
         with journal.filling():
             known = journal.read()
             missing = {key: number for number, (*_, key) in enumerate(samples) if key not in known}
-            with closing(_run(run, generations, missing)) as ended:
-                for number, (key, execution) in enumerate(zip(missing, ended, strict=True), start=1):
-                    journal.append({key: _row(execution)})
-                    progress(number, len(missing), "executing")
+            with closing(_run(run, generations, sorted(missing.values()))) as ended:
+                for n_done, (number, execution) in enumerate(ended, start=1):
+                    journal.append({samples[number][-1]: _row(execution)})
+                    progress(n_done, len(missing), "executing")
             known = journal.read()
     rows = known.ordered((key for *_, key in samples), make=tuple)
     return [_execution(task_id, index, row) for (task_id, index, _), row in zip(samples, rows, strict=True)]
 
 
-def _run(run: Run, generations: Sequence[Generation], missing: Mapping[str, int]) -> Generator[Execution, None, None]:
-    """Run those at the places that are missing; closing this ends what runs."""
-    if missing:
-        yield from run(generations[number] for number in missing.values())
+def _run(
+    run: Run, generations: Sequence[Generation], numbers: Sequence[int]
+) -> Generator[tuple[int, Execution], None, None]:
+    """Run what there is to run; closing this ends what runs."""
+    if numbers:
+        yield from run(generations, numbers)
 
 
 def _row(execution: Execution) -> list[object]:

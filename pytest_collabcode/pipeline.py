@@ -20,7 +20,7 @@ import transformers
 from pytest_collabcode import __version__
 from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import MeasurementError, WorkerError
-from pytest_collabcode.execution.executor import execute_in_order
+from pytest_collabcode.execution.executor import execute_each
 from pytest_collabcode.execution.sandbox import Isolation
 from pytest_collabcode.executions import (
     Run,
@@ -206,7 +206,7 @@ class Pipeline:
             self.require_isolation()
             unsafe, by_id = is_unsafe(level), {problem.task_id: problem for problem in problems}
             humaneval.self_check(problems, unsafe=unsafe)
-            return partial(execute_in_order, by_id, unsafe=unsafe)
+            return partial(execute_each, by_id, unsafe=unsafe)
 
         journal = self.store.journal("executions", digest_of(how_executed(level), list(problems)))
         return stored_executions(generations, begin, journal=journal, progress=self.bench.report)

@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 class Crew:
     """As many workers as wanted, started when first needed; a context manager that ends them all, busy or not.
 
+    Attributes:
+        size: how many.
     Example:
         >>> from pytest_collabcode.execution.sandbox import open_sandbox
         >>> problem = Problem(task_id="t", prompt="def f():\\n", test="def check(f): assert f()", entry_point="f")
@@ -31,6 +33,7 @@ class Crew:
     """
 
     def __init__(self, sandbox: Sandbox, size: int) -> None:
+        self.size = size
         self._sandbox = sandbox
         self._seats: LifoQueue[_Seat] = LifoQueue()
         self._all = [_Seat() for _ in range(size)]

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
 from pytest_collabcode.execution.crew import Crew
@@ -30,9 +31,6 @@ LOOK_AHEAD = 1024
 
 REMEMBERED = 1 << 16
 """Distinct programs whose outcome a stream keeps for later duplicates, about 20 MB of them."""
-
-Program = tuple[str, str]
-"""A task_id and a completion of its prompt."""
 
 
 def execute(
@@ -67,21 +65,83 @@ def execute(
         >>> [execution.outcome.value for execution in execute({"t": problem}, [generation])]
         ['passed']
     """
-    for generation in generations:
-        _problem(problems, generation)
-    sandbox = open_sandbox(limits, unsafe=unsafe)
-    shares = Counter((g.task_id, g.completion) for g in generations)
-    rulings: dict[Program, Ruling] = {}
+    keys = [_key(generation) for generation in generations]
+    shares, firsts = Counter(keys), dict[bytes, int]()
+    for number, key in enumerate(keys):
+        firsts.setdefault(key, number)
+    ended: dict[bytes, Execution] = {}
     n_decided = 0
-    with Crew(sandbox, min(workers or usable_cores(), max(len(shares), 1))) as crew:
-        for program, ruling in _run_all(crew, problems, list(shares)):
-            if ruling.outcome is Outcome.INTERNAL_ERROR:
-                raise _internal_error(program, generations, ruling)
-            rulings[program] = ruling
-            n_decided += shares[program]
+    run = execute_each(problems, generations, list(firsts.values()), limits=limits, workers=workers, unsafe=unsafe)
+    with closing(run):
+        for number, execution in run:
+            if execution.outcome is Outcome.INTERNAL_ERROR:
+                raise InternalSampleError(
+                    f"{execution.task_id}#{execution.sample_index}: the tool failed on this sample, "
+                    f"which says nothing about the program: {execution.detail}"
+                )
+            ended[keys[number]] = execution
+            n_decided += shares[keys[number]]
             if progress is not None:
                 progress(n_decided, len(generations))
-    return [_execution(g, rulings[g.task_id, g.completion], sandbox.level) for g in generations]
+    return [
+        replace(ended[key], sample_index=generation.sample_index)
+        for key, generation in zip(keys, generations, strict=True)
+    ]
+
+
+def execute_each(
+    problems: Mapping[str, Problem],
+    generations: Sequence[Generation],
+    numbers: Sequence[int],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    workers: int | None = None,
+    unsafe: bool = False,
+) -> Generator[tuple[int, Execution], None, None]:
+    """Run some of many generated programs, and yield each as it ends.
+
+    One program of each problem comes first, then those of the problems that took longest, so that no timeout is left
+    alone at the end. A completion is asked for when its turn comes: generations on disk stay there.
+
+    Args:
+        problems: by task_id.
+        generations: any; equal ones are run again.
+        numbers: of those to run.
+        limits: of each program, and of each test.
+        workers: programs at a time; the number of usable cores by default.
+        unsafe: run with what is left where namespaces are missing.
+    Yields:
+        Number and execution; where the tool itself failed, with the outcome INTERNAL_ERROR, which says nothing about
+        the program and must not be counted as a failure.
+    Raises:
+        IsolationError: this machine cannot isolate; nothing was run.
+        ConfigurationError: a generation has no problem; nothing was run.
+    Example:
+        >>> problem = Problem(task_id="t", prompt="def f(x):\\n", entry_point="f",
+        ...                   test="def check(f):\\n    assert f(1) == 2\\n")
+        >>> drawn = [Generation(task_id="t", sample_index=i, completion=f"    return x + {i}\\n",
+        ...                     n_tokens=0, duration_s=0, stop_reason="eos") for i in range(3)]
+        >>> sorted((number, execution.passed) for number, execution in execute_each({"t": problem}, drawn, [1, 2]))
+        [(1, True), (2, False)]
+    """
+    task_ids = {number: _problem(problems, generations[number]).task_id for number in numbers}
+    sandbox = open_sandbox(limits, unsafe=unsafe)
+    took_s: dict[str, float] = {}
+    queue = _slow_problems_first(task_ids, took_s)
+    with Crew(sandbox, min(workers or usable_cores(), max(len(task_ids), 1))) as crew:
+        running: dict[Future[Ruling], tuple[int, Generation]] = {}
+        while True:
+            for number in islice(queue, 2 * crew.size - len(running)):
+                generation = generations[number]
+                future = crew.submit(crew.try_program, problems[generation.task_id], generation.completion)
+                running[future] = number, replace(generation, completion="")
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                number, generation = running.pop(future)
+                ruling = future.result()
+                took_s[generation.task_id] = max(ruling.duration_s, took_s.get(generation.task_id, 0.0))
+                yield number, _execution(generation, ruling, sandbox.level)
 
 
 def execute_in_order(
@@ -152,37 +212,18 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _run_all(
-    crew: Crew, problems: Mapping[str, Problem], programs: Sequence[Program]
-) -> Iterator[tuple[Program, Ruling]]:
-    """Yield each program's ruling as it comes."""
-    took_s: dict[str, float] = {}
-    queue = _slow_problems_first(programs, took_s)
-    lock = threading.Lock()
-
-    def run_next() -> tuple[Program, Ruling]:
-        with lock:
-            program = next(queue)
-        ruling = crew.try_program(problems[program[0]], program[1])
-        took_s[program[0]] = max(ruling.duration_s, took_s.get(program[0], 0.0))
-        return program, ruling
-
-    for future in as_completed([crew.submit(run_next) for _ in programs]):
-        yield future.result()
-
-
-def _slow_problems_first(programs: Sequence[Program], took_s: Mapping[str, float]) -> Iterator[Program]:
-    """Yield one program of each problem, then the rest, longest problems first: no timeout is left alone at the end.
+def _slow_problems_first(task_ids: Mapping[int, str], took_s: Mapping[str, float]) -> Iterator[int]:
+    """Yield one program of each problem, then the rest, longest problems first.
 
     Args:
-        programs: distinct.
+        task_ids: by number of the program.
         took_s: by task_id, filled in by the caller meanwhile; a problem still missing is taking longest.
     """
-    first = {task_id: (task_id, completion) for task_id, completion in reversed(programs)}
-    early = [first[task_id] for task_id in dict.fromkeys(task_id for task_id, _ in programs)]
+    first = {task_id: number for number, task_id in reversed(list(task_ids.items()))}
+    early = [number for number, task_id in task_ids.items() if first[task_id] == number]
     yield from early
-    rest = [program for program in programs if first[program[0]] != program]
-    yield from sorted(rest, key=lambda program: -took_s.get(program[0], math.inf))
+    rest = [number for number, task_id in task_ids.items() if first[task_id] != number]
+    yield from sorted(rest, key=lambda number: -took_s.get(task_ids[number], math.inf))
 
 
 def _problem(problems: Mapping[str, Problem], generation: Generation) -> Problem:
@@ -200,13 +241,6 @@ def _key(generation: Generation) -> bytes:
 
 def _is_decided(ruling: Future[Ruling] | Ruling) -> bool:
     return ruling.done() if isinstance(ruling, Future) else True
-
-
-def _internal_error(program: Program, generations: Sequence[Generation], ruling: Ruling) -> InternalSampleError:
-    index = next(g.sample_index for g in generations if (g.task_id, g.completion) == program)
-    return InternalSampleError(
-        f"{program[0]}#{index}: the tool failed on this sample, which says nothing about the program: {ruling.detail}"
-    )
 
 
 def _execution(generation: Generation, ruling: Ruling, level: str) -> Execution:

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
 from pytest_collabcode.execution import bubblewrap, crew, executor
-from pytest_collabcode.execution.executor import LOOK_AHEAD, execute, execute_in_order
+from pytest_collabcode.execution.executor import LOOK_AHEAD, execute, execute_each, execute_in_order
 from pytest_collabcode.execution.policy import Limits
 from pytest_collabcode.records import Generation, Outcome, Problem
 
@@ -236,12 +236,31 @@ def test_an_abandoned_stream_ends_its_programs():
 
 
 def test_one_program_of_each_problem_is_tried_before_the_slow_problems_others():
-    programs = [(task, str(i)) for task in "abc" for i in range(3)]
     took_s: dict[str, float] = {}
-    order = executor._slow_problems_first(programs, took_s)
-    assert [next(order) for _ in range(3)] == [("a", "0"), ("b", "0"), ("c", "0")]
+    order = executor._slow_problems_first(dict(enumerate("aaabbbccc", start=10)), took_s)
+    assert [next(order) for _ in range(3)] == [10, 13, 16]
     took_s |= {"a": 1.0, "b": 5.0}  # c still runs
-    assert [task for task, _ in order] == ["c", "c", "b", "b", "a", "a"]
+    assert list(order) == [17, 18, 14, 15, 11, 12]
+
+
+def test_each_of_those_chosen_is_run_once_and_read_when_its_turn_comes():
+    read = []
+
+    class OnDisk(list):
+        def __getitem__(self, number):
+            read.append(number)
+            return super().__getitem__(number)
+
+    drawn = OnDisk([generation(f"    return x + {i}\n", i) for i in range(60)])
+    numbers = list(range(0, 60, 2))
+    ended = execute_each({"t": problem()}, drawn, numbers, workers=2)
+    first = next(ended)
+    assert len(read) < len(numbers) + 8  # each was asked for its problem, few for their program
+    results = dict([first, *ended])
+    assert sorted(results) == numbers
+    assert {number for number, execution in results.items() if execution.passed} == set()
+    assert all(execution.sample_index == number for number, execution in results.items())
+    assert dict(execute_each({"t": problem()}, drawn, [1]))[1].passed
 
 
 @pytest.mark.parametrize(
