@@ -16,9 +16,9 @@ from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import InternalSampleError, IsolationError
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import Isolation, probe
+from pytest_collabcode.journal import Journal
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Execution, Generation, Outcome
-from pytest_collabcode.store import Journal
 
 EXECUTION_VERSION = 2  # raise whenever the same program may come to another end
 UNSAFE = "unsafe"  # how a level begins that keeps nothing in

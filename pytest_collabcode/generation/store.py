@@ -16,9 +16,9 @@ from typing import Any
 from pytest_collabcode.digests import digest_bytes, digest_of
 from pytest_collabcode.drawing import OnBatch, Request
 from pytest_collabcode.errors import MeasurementError
+from pytest_collabcode.journal import Journal
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, Sampling
-from pytest_collabcode.store import Journal
 
 SCORED_AT_ONCE = 16  # texts between two writes to the store
 ENGINE_VERSION = 2  # raise it whenever the same request may give another text

@@ -12,8 +12,9 @@ import pytest
 
 from pytest_collabcode.errors import MeasurementError
 from pytest_collabcode.generation.store import SCORED_AT_ONCE, generation_digest, stored_generations, stored_rows
+from pytest_collabcode.journal import Journal
 from pytest_collabcode.records import Checkpoint, Generation, Problem, PromptConventions, Sampling
-from pytest_collabcode.store import Journal, Store
+from pytest_collabcode.store import Store
 
 CHECKPOINT = Checkpoint(name="a", path=Path("a"), weights_digest="w", tokenizer_digest="t", n_parameters=1)
 PROBLEMS = [Problem(task_id=f"t/{i}", prompt=f"p{i}") for i in range(4)]
