@@ -15,7 +15,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     **dict.fromkeys(["records", "errors"], 0),
     **dict.fromkeys(["digests", "intervals", "licences", "lines", "minhash"], 1),
-    **dict.fromkeys("settings options urls adapters store journal weights manifest checkpoint".split(), 2),
+    **dict.fromkeys(
+        ["settings", "options", "urls", "adapters", "store", "journal", "weights", "manifest", "checkpoint"], 2
+    ),
     **dict.fromkeys(["progress", "drawing"], 2),
     **dict.fromkeys(["corpus", "execution", "metrics", "clones", "memorization", "throughput", "gate", "report"], 2),
     **dict.fromkeys(["tasks", "models"], 3),
