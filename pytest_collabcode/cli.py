@@ -153,9 +153,7 @@ def _store(options: argparse.Namespace) -> int:
     store = Store(root)
     sizes = store.sizes()
     if options.action == "clean":
-        freed = store.clean(
-            tuple(options.kind or ("checkpoints", "generations", "executions", "scores", "partial", "logs"))
-        )
+        freed = store.clean(tuple(options.kind or RESULTS))
         print(f"freed {freed / 1e6:,.1f} MB of {root}")
     elif not sizes:
         print(f"the store {root} is empty")
