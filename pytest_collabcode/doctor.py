@@ -18,6 +18,7 @@ from pytest_collabcode.corpus.fetch import fetch_wheel
 from pytest_collabcode.corpus.wheels import find_wheel
 from pytest_collabcode.errors import CollabcodeError
 from pytest_collabcode.execution.sandbox import Isolation, probe
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.models.probes import measured_peaks
 from pytest_collabcode.session import MIN_FREE_BYTES, Session
 from pytest_collabcode.settings import Settings
@@ -115,7 +116,7 @@ def _network(requirement: str, sha256: str) -> Check:
 
 def _speed(settings: Settings) -> Check:
     peaks = measured_peaks("cpu")
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     core_s = REFERENCE_CORE_S[settings.profile.name] * REFERENCE_GEMM_FLOPS / peaks.flops_per_s
     text = (
         f"{cores} cores, {peaks.flops_per_s / 1e9:.0f} GFLOP/s float32 each: the demo's subjects take about "

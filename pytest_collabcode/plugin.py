@@ -40,7 +40,10 @@ _SINGLE = {
         "of lines in clones: verbatim, code-only, simian-py, simian-text, type-2 (default: verbatim)",
     ),
     "allow": ("FILE", "fragments the organizations agreed to ignore, each with a reason and an expiry date"),
-    "workers": ("N", "processes that prepare results before the tests (default: the number of cores)"),
+    "workers": (
+        "N",
+        "cores that prepare results before the tests (default: all that may be used; on a GPU 1)",
+    ),
 }
 
 

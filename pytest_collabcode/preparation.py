@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pytest_collabcode.measures import Measures
 from pytest_collabcode.opening import VLLM
 from pytest_collabcode.progress import Progress
+from pytest_collabcode.training.recipes import about_n_parameters
 from pytest_collabcode.workers import Job, run_jobs
 
 WORK_OF_METRIC = {
@@ -87,7 +88,7 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
     pipeline.failures |= run_jobs(pipeline.settings, jobs, progress, note=note)
     # Controls are stages of other subjects' training, so they come when all training is done.
     late = [
-        Job(subject=subject, works=missing, cost=len(missing))
+        Job(subject=subject, works=missing, cost=len(missing), n_parameters=_n_parameters(measures, subject))
         for subject, names in works.items()
         if (missing := tuple(sorted(w for w in names & LATE if not measures.is_stored(subject, w))))
     ]
@@ -97,9 +98,21 @@ def prepare(measures: Measures, wanted: Iterable[tuple[str, str]], *, has_own_ba
 
 def _jobs(measures: Measures, subject: str, names: set[str]) -> list[Job]:
     missing = sorted(work for work in names if not measures.is_stored(subject, work))
+    n_parameters = _n_parameters(measures, subject)
     if measures.pipeline.bench.subjects[subject].checkpoint is not None:
         # Nothing to train first, so its works are independent of each other.
-        return [Job(subject=subject, works=(work,), cost=COST.get(work, 50.0)) for work in missing]
+        return [
+            Job(subject=subject, works=(work,), cost=COST.get(work, 50.0), n_parameters=n_parameters)
+            for work in missing
+        ]
+    cost = 20.0 * len(missing)
     if not measures.is_stored(subject, "train"):
-        return [Job(subject=subject, works=("train", *missing), cost=COST["train"] + 20.0 * len(missing))]
-    return [Job(subject=subject, works=tuple(missing), cost=20.0 * len(missing))] if missing else []
+        missing, cost = ["train", *missing], cost + COST["train"]
+    return [Job(subject=subject, works=tuple(missing), cost=cost, n_parameters=n_parameters)] if missing else []
+
+
+def _n_parameters(measures: Measures, subject: str) -> int:
+    """Return about how many parameters a subject has, trained or not."""
+    trainings = measures.pipeline.trainings
+    known = measures.pipeline.bench.subjects[subject].checkpoint or trainings.base
+    return known.n_parameters if known is not None else about_n_parameters(trainings.recipe)

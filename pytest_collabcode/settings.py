@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from pytest_collabcode.errors import ConfigurationError, nearest
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.options import (
     AdapterOption,
     ModelOption,
@@ -203,6 +204,7 @@ def make_settings(
     for key in given:
         if key not in known:
             raise ConfigurationError(f"option {key!r} is unknown: {nearest(key, sorted(known))}")
+    device = given.get("device", "cpu")
     return Settings(
         models=tuple(model_option(text) for text in models),
         regimes=tuple(dict.fromkeys(name.strip() for text in regimes for name in text.split(",") if name.strip())),
@@ -214,7 +216,7 @@ def make_settings(
         recipe=given.get("recipe", "llama-demo"),
         store=Path(given["store"]) if "store" in given else default_store(directory),
         seed=_integer("seed", given.get("seed", "1")),
-        device=given.get("device", "cpu"),
+        device=device,
         backend=_backend(given.get("backend", BACKENDS[0])),
         batch_size=_integer("batch-size", given["batch_size"], at_least=1) if "batch_size" in given else None,
         baseline=_existing("baseline", given.get("baseline")),
@@ -223,7 +225,7 @@ def make_settings(
         reports=tuple(report_option(text) for text in reports),
         accept_partial=accept_partial,
         unsafe_execution=unsafe_execution,
-        workers=_integer("workers", given.get("workers", str(os.cpu_count() or 1))),
+        workers=_integer("workers", given.get("workers", str(usable_cores() if device == "cpu" else 1))),
         directory=directory,
     )
 

@@ -1,7 +1,8 @@
-"""Workers: prepare stored results in processes of one thread each, as many at once as there are cores.
+"""Workers: prepare stored results in processes, as many at once as there are cores and memory.
 
 On a few cores, independent single-threaded processes finish more work than one process with threads, and a worker
-that is killed takes nothing else with it. Results travel through the store, never through a pipe.
+that is killed takes nothing else with it. Where cores are left over, those that ask a large model share them.
+Results travel through the store, never through a pipe.
 Not covered: other machines.
 """
 
@@ -13,17 +14,23 @@ import queue
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
 
 from pytest_collabcode.errors import CollabcodeError
+from pytest_collabcode.machine import free_memory
 from pytest_collabcode.measures import Measures
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.progress import Progress
 from pytest_collabcode.settings import Settings
 from pytest_collabcode.workbench import open_workbench
+
+PROCESS_BYTES = 5 << 29  # interpreter, torch, and what the engine takes for keys and values (measured: 2.6 GB)
+ASKED_BYTES, TRAINED_BYTES = 6, 20  # a parameter: as read and in float32; with gradient, AdamW and what is averaged
+MANY_PARAMETERS = 10_000_000  # below, a second thread costs more than it gives
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,17 @@ class Job:
     subject: str
     works: tuple[str, ...]
     cost: float  # relative; the dearest start first
+    n_parameters: int = 0  # of the model that is asked or trained, about
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory that its process takes, about.
+
+        Example:
+            >>> Job(subject="smollm2-135m", works=("humaneval",), cost=70.0, n_parameters=134_515_008).n_bytes / 1e9
+            3.49...
+        """
+        return PROCESS_BYTES + self.n_parameters * (TRAINED_BYTES if "train" in self.works else ASKED_BYTES)
 
     @property
     def label(self) -> str:
@@ -67,15 +85,17 @@ def run_jobs(
     """
     context = multiprocessing.get_context("spawn")
     messages: multiprocessing.Queue[tuple[Job, str, Any]] = context.Queue()
+    at_once = _at_once(settings.workers, jobs, note)
     waiting = sorted(jobs, key=lambda job: job.cost)
     running: dict[str, tuple[Job, BaseProcess]] = {}
     failures: dict[tuple[str, str], str] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < max(1, settings.workers):
+            while waiting and len(running) < at_once:
                 job = waiting.pop()
+                threads = settings.workers // at_once if job.n_parameters >= MANY_PARAMETERS else 1
                 process: BaseProcess = context.Process(
-                    target=_work, args=(settings, job, messages, os.getpid()), daemon=True
+                    target=_work, args=(settings, job, threads, messages, os.getpid()), daemon=True
                 )
                 process.start()
                 running[job.label] = (job, process)
@@ -89,6 +109,18 @@ def run_jobs(
         for _, process in running.values():
             process.kill()
     return failures
+
+
+def _at_once(workers: int, jobs: Sequence[Job], note: Callable[[str], None]) -> int:
+    """Return how many processes may run at a time, at least one: as many as the dearest in memory fit together."""
+    wanted, free = max(1, min(workers, len(jobs))), free_memory()
+    if free is None:
+        return wanted
+    needed = accumulate(sorted((job.n_bytes for job in jobs), reverse=True)[:wanted])
+    fitting = max(1, sum(n_bytes <= free for n_bytes in needed))
+    if fitting < wanted:
+        note(f"{free / 1e9:.1f} GB of memory are free, so {fitting} instead of {wanted} processes prepare results")
+    return fitting
 
 
 def _drain(
@@ -123,8 +155,8 @@ def _ended(job: Job, process: BaseProcess, progress: Progress, failures: dict[tu
         failures.setdefault((job.subject, work), text)
 
 
-def _work(settings: Settings, job: Job, messages: Any, parent: int) -> None:
-    torch.set_num_threads(1)
+def _work(settings: Settings, job: Job, threads: int, messages: Any, parent: int) -> None:
+    torch.set_num_threads(threads)
 
     def report(done: float, total: float, text: str) -> None:
         if os.getppid() != parent:  # the run was killed: do not go on unseen

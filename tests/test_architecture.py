@@ -14,7 +14,7 @@ PACKAGE = Path(pytest_collabcode.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {
     **dict.fromkeys(["records", "errors"], 0),
-    **dict.fromkeys(["digests", "intervals", "licences", "lines", "minhash"], 1),
+    **dict.fromkeys(["digests", "intervals", "licences", "lines", "machine", "minhash"], 1),
     **dict.fromkeys(
         ["settings", "options", "urls", "adapters", "store", "journal", "weights", "manifest", "checkpoint"], 2
     ),

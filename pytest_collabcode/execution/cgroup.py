@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from pytest_collabcode.execution.policy import Limits
+from pytest_collabcode.machine import CGROUPS, MEMBERSHIP, own_group
 
 _OWN_BYTES = 128 << 20  # the zygote, the judge's own part, and the kernel's memory for all of them
 _OWN_TASKS = 8  # bubblewrap, zygote, warden, judge and room for their ends
@@ -22,7 +23,7 @@ _END_S = 1.0
 _numbers = itertools.count()
 
 
-def find_parent(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Path | None:
+def find_parent(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Path | None:
     """Return the group under which workers' groups can be made, or None.
 
     Args:
@@ -32,10 +33,8 @@ def find_parent(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/p
         >>> find_parent(Path("/no/such/root")) is None
         True
     """
-    try:
-        lines = [line for line in membership.read_text().splitlines() if line.startswith("0::/")]
-        own = root / lines[0].removeprefix("0::/")
-    except (OSError, IndexError):
+    own = own_group(root, membership)
+    if own is None:
         return None
     for group in [own] if own == root else [own, own.parent]:
         try:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -24,6 +23,7 @@ from pytest_collabcode.execution.crew import Crew
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS, Limits
 from pytest_collabcode.execution.sandbox import open_sandbox
 from pytest_collabcode.execution.trial import Ruling
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.records import Execution, Generation, Outcome, Problem
 
 LOOK_AHEAD = 1024
@@ -200,16 +200,6 @@ def execute_in_order(
                 del known[next(iter(known))]
         while waiting:
             yield decide()
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use.
-
-    Example:
-        >>> usable_cores() >= 1
-        True
-    """
-    return len(os.sched_getaffinity(0))
 
 
 def _slow_problems_first(task_ids: Mapping[int, str], took_s: Mapping[str, float]) -> Iterator[int]:

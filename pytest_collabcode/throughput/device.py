@@ -6,11 +6,12 @@ Sources: Linux proc(5) for /proc/cpuinfo; NVIDIA's driver README for /proc/drive
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from pytest_collabcode.machine import usable_cores
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
@@ -51,7 +52,7 @@ def cpu_device(cpuinfo: Path = CPUINFO) -> Device:
     except OSError:
         fields = {}
     name = fields.get("model name") or platform.processor() or platform.machine()
-    return Device(name=name, driver=_vector_instructions(fields.get("flags", "")), cores=len(os.sched_getaffinity(0)))
+    return Device(name=name, driver=_vector_instructions(fields.get("flags", "")), cores=usable_cores())
 
 
 def nvidia_driver(version: Path = NVIDIA_VERSION) -> str:

@@ -83,3 +83,13 @@ llama-demo, gpt2-demo, gpt2-paper, llama-smoke
     if name not in RECIPES:
         raise ConfigurationError(f"recipe={name!r}: unknown; {nearest(name, tuple(RECIPES))}")
     return RECIPES[name]
+
+
+def about_n_parameters(recipe: Recipe) -> int:
+    """Return about how many parameters a model of this shape has: tied embeddings, and 12 matrices' worth a layer.
+
+    Example:
+        >>> about_n_parameters(recipe("llama-demo"))
+        1114112
+    """
+    return recipe.vocabulary_size * recipe.width + 12 * recipe.n_layers * recipe.width**2

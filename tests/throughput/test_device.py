@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.throughput.device import Device, cpu_device, nvidia_driver
 
 CPUINFO = (
@@ -21,7 +21,7 @@ def test_the_cpu_is_read_from_cpuinfo(tmp_path: Path) -> None:
     path.write_text(CPUINFO)
     device = cpu_device(path)
     assert (device.name, device.driver) == ("Some CPU @ 2.5GHz", "avx512f")
-    assert device.cores == len(os.sched_getaffinity(0))
+    assert device.cores == usable_cores()
 
 
 def test_without_cpuinfo_there_is_still_a_key(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ Not covered: a scheduler; that is Ray's.
 from __future__ import annotations
 
 import importlib
-import os
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from types import ModuleType
 from pytest_collabcode.clones.comparing import Screen, all_but_the_last
 from pytest_collabcode.clones.folder import SEGMENT_BYTES, Progress, add_documents, build_here
 from pytest_collabcode.errors import ConfigurationError, nearest
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.records import Document
 
 ENGINES = ("local", "pool", "duckdb", "ray")
@@ -102,7 +102,7 @@ def screen_with_engine(
 
 
 def _n_workers(workers: int | None) -> int:
-    return workers or len(os.sched_getaffinity(0))
+    return workers or usable_cores()
 
 
 def _loaded(engine: str, name: str) -> ModuleType:
