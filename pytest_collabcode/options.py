@@ -51,6 +51,8 @@ def model_option(text: str) -> ModelOption:
         ModelOption(path=PosixPath('ckpt/x'), name='a', url='')
     """
     name, separator, path = text.partition("=")
+    if separator and not name:
+        raise ConfigurationError(f"--model={text!r} begins with =; write --model=PATH or --model=NAME=PATH")
     if not separator or is_url(text):
         name, path = "", text
     if not path:

@@ -35,6 +35,7 @@ def test_a_model_may_be_the_url_of_a_server(text, name, url):
     [
         ({"models": ["a="]}, r"--model='a=' names no path"),
         ({"models": [""]}, r"names no path"),
+        ({"models": ["=ckpt"]}, r"--model='=ckpt' begins with =; write --model=PATH"),
         ({"models": ["a b=x"]}, r"name='a b' may hold letters"),
         ({"options": {"profile": "dem"}}, r"--collabcode-profile='dem': did you mean 'demo'\?"),
         ({"options": {"thresholds": "/nowhere.toml"}}, r"--collabcode-thresholds=/nowhere\.toml: no such file"),

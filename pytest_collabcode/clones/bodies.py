@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_collabcode.clones.normalize import significant
 from pytest_collabcode.lines import split_lines
@@ -26,7 +26,7 @@ class Body:
     """
 
     place: Fragment
-    text: str
+    text: str = field(repr=False)
     planted: bool = False
     licence: str = ""  # SPDX identifier of the document
 

@@ -31,7 +31,7 @@ Distinct = tuple[
 class Query:
     """Texts laid end to end; windows never cross from one into the next."""
 
-    lines: tuple[str, ...]  # normalized, of all texts
+    lines: tuple[str, ...] = field(repr=False)  # normalized, of all texts
     hashes: Hashes  # (N,)
     halves: Halves  # (N,) their low halves, which is all that segments keep
     bounds: Integers  # (T + 1,) position of each text's first line, and the end of the last

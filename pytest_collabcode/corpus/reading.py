@@ -27,7 +27,7 @@ class SourceFile:
     """One readable file: its label, its text with "\\n" newlines and without BOM, its SPDX licence."""
 
     path: str
-    text: str
+    text: str = field(repr=False)
     licence: str
 
 

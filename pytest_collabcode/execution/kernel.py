@@ -172,6 +172,17 @@ def mount_scratch(path: str, *, n_bytes: int, n_files: int) -> None:
     _mount(b"scratch", os.fsencode(path), b"tmpfs", flags, options.encode())
 
 
+def current_core() -> int:
+    """Return the number of the core that this process runs on at this moment.
+
+    Example:
+        >>> import os
+        >>> current_core() in os.sched_getaffinity(0) or len(os.sched_getaffinity(0)) > 1
+        True
+    """
+    return _checked("sched_getcpu", _libc.sched_getcpu())
+
+
 def drop_capabilities() -> None:
     """Give up every capability for good; only a file that grants some could give one back.
 

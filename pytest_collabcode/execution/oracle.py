@@ -35,6 +35,12 @@ READER, WRITER, VERDICT, JOB, RULES = 3, 4, 5, 6, 7
 GONE = 3
 """Exit status of a judge whose program has ended, or closed its files, before it answered."""
 
+UNLOADABLE = "the problem's own test cannot be loaded"
+NEVER_CALLED = "the problem's test never calls the program"
+NOT_PLAIN = "the test passes an argument that cannot cross to the program"
+FAULTS_OF_PROBLEM = (UNLOADABLE, NEVER_CALLED, NOT_PLAIN)
+"""How the details of internal errors begin that no other run ends without."""
+
 Ruling = tuple[str, str]
 """Outcome and detail; the outcome "gone" is settled outside, from the program's exit status."""
 
@@ -74,7 +80,7 @@ class Proxy:
             request = {"args": encode(args), "kwargs": encode(kwargs)}
             self._channel.send(request)
         except NotPlainError:
-            self._fail("internal_error", "the test passes an argument that cannot cross to the program")
+            self._fail("internal_error", NOT_PLAIN)
         except TooLargeError:  # no test has such arguments of its own, so the program's answers are in them
             self._fail("failed", "the answer is too large to be passed on")
         except OSError:
@@ -151,7 +157,7 @@ def make_exception(kinds: list[type[BaseException]]) -> Exception:
     return ProgramError()
 
 
-def _judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
+def judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
     """Run the test against the program at the other end of the channel.
 
     Args:
@@ -159,11 +165,20 @@ def _judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
         channel: to the program's process.
     Returns:
         Outcome and detail; the detail holds builtin exception names and test lines only.
+    Example:
+        >>> (calls, asked), (answers, told) = os.pipe(), os.pipe()
+        >>> for message in ("ready", {"loaded": True}, {"result": 4}):  # what the program's side says
+        ...     Channel(calls, told, limit_bytes=100).send(message)
+        >>> test = "def check(g):\\n    assert g(1) == 2\\n"
+        >>> job = {"prompt": "def f(x):\\n    pass", "entry_point": "f", "test": test}
+        >>> judge(job, Channel(answers, asked, limit_bytes=100))
+        ('failed', 'AssertionError at test line 2')
+        >>> for end in (calls, asked, answers, told): os.close(end)
     """
     try:
         check = load_check(job)
     except Exception as error:
-        return "internal_error", f"the problem's own test cannot be loaded: {type(error).__name__}"
+        return "internal_error", f"{UNLOADABLE}: {type(error).__name__}"
     try:
         if channel.receive() != "ready":
             raise BrokenWireError
@@ -179,7 +194,7 @@ def _judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
     except BaseException as error:
         return proxy.fault or ("failed", describe(error, error is proxy.raised))
     if proxy.fault is None and proxy.n_calls == 0:
-        return "internal_error", "the problem's test never calls the program"
+        return "internal_error", NEVER_CALLED
     return proxy.fault or ("passed", "")
 
 
@@ -237,6 +252,6 @@ def main(walls: Walls) -> NoReturn:
     """Judge one program from a forked process that has these files and the standard streams only."""
     job = read_json(JOB)
     confine(walls, RULES)
-    outcome, detail = _judge(job, Channel(READER, WRITER, limit_bytes=walls.output_bytes))
+    outcome, detail = judge(job, Channel(READER, WRITER, limit_bytes=walls.output_bytes))
     os.write(VERDICT, json.dumps([outcome, detail]).encode())
     os._exit(GONE if outcome == "gone" else 0)

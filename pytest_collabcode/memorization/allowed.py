@@ -8,7 +8,7 @@ its text nobody can say which lines those are.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
@@ -28,7 +28,7 @@ class AllowEntry:
     expires: date  # the last day it is in force
     where: str  # "allow.toml:3"
     fingerprint: str = ""  # of a whole fragment, or "" when the lines are known
-    lines: tuple[str, ...] = ()  # significant ones, normalized as the index does
+    lines: tuple[str, ...] = field(default=(), repr=False)  # significant ones, normalized as the index does
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.where}, until {self.expires})"

@@ -13,11 +13,11 @@ class Document:
     """One file of an organization's code."""
 
     path: str  # relative to the source, with "/", prefixed by the source's name: "etils-1.14.0/etils/enp/x.py"
-    text: str  # decoded, "\n" newlines, no BOM, leading licence header removed
+    text: str = field(repr=False)  # decoded, "\n" newlines, no BOM, leading licence header removed
     organization: str
     split: str = "training"  # "training" or "heldout"
     licence: str = ""  # SPDX identifier
-    header: str = ""  # the leading licence header that was separated from the text
+    header: str = field(default="", repr=False)  # the leading licence header that was separated from the text
     header_lines: int = 0  # lines the header took: line i of text is line i + header_lines of the file
     planted: bool = False
 
@@ -113,9 +113,9 @@ class Function:
     split: str
     first_line: int  # 1-based line of `def` in the file
     last_line: int
-    prompt: str  # from `def` to the end of the docstring, dedented, no trailing newline
-    docstring: str  # its text, cleaned
-    body: str  # what follows the docstring, with the prompt's indentation, no leading newline
+    prompt: str = field(repr=False)  # from `def` to the end of the docstring, dedented, no trailing newline
+    docstring: str = field(repr=False)  # its text, cleaned
+    body: str = field(repr=False)  # what follows the docstring, with the prompt's indentation, no leading newline
     significant_lines: int  # of the body
 
 
@@ -124,9 +124,9 @@ class Problem:
     """Something a model is asked to continue."""
 
     task_id: str  # unique within a task: "HumanEval/0", "meta:submitit-1.5.4/submitit/core.py:120"
-    prompt: str
-    canonical_solution: str = ""
-    test: str = ""
+    prompt: str = field(repr=False)
+    canonical_solution: str = field(default="", repr=False)
+    test: str = field(default="", repr=False)
     entry_point: str = ""
     organization: str = ""
     path: str = ""  # where the prompt stands, for prompts out of a corpus

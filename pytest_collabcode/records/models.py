@@ -6,7 +6,7 @@ Not covered: weights; a Checkpoint is the manifest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -83,7 +83,7 @@ class Generation:
 
     task_id: str
     sample_index: int
-    completion: str  # without the prompt, cut before the stop string
+    completion: str = field(repr=False)  # without the prompt, cut before the stop string
     n_tokens: int
     duration_s: float
     stop_reason: str  # "stop", "eos" or "length"
@@ -132,7 +132,7 @@ class TextScore:
     log_likelihood: float  # nats, summed over the scored tokens
     n_tokens: int  # tokens scored (the first token of a window has no prediction and is not)
     n_bytes: int  # UTF-8 bytes those tokens stand for
-    token_ids: tuple[int, ...] = ()  # the scored tokens, for a unigram model on the same text
+    token_ids: tuple[int, ...] = field(default=(), repr=False)  # the scored tokens, for a unigram model on the same text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,8 @@ class Pair:
     """A query and the code it asks for."""
 
     key: str
-    query: str
-    code: str
+    query: str = field(repr=False)
+    code: str = field(repr=False)
 
 
 def pool(functions: Sequence[Function], *, size: int = POOL, seed: int = 1) -> list[Pair]:

@@ -263,6 +263,18 @@ def test_each_of_those_chosen_is_run_once_and_read_when_its_turn_comes():
     assert dict(execute_each({"t": problem()}, drawn, [1]))[1].passed
 
 
+def test_program_and_judge_share_a_core_for_a_moment_only():
+    looks = (
+        "    import os, time\n"
+        "    first = len(os.sched_getaffinity(0))\n"
+        "    time.sleep(0.5)\n"
+        "    return [first, len(os.sched_getaffinity(0))]\n"
+    )
+    seen = problem(test=f"assert candidate(1) == [1, {len(os.sched_getaffinity(0))}]")
+    (execution,) = execute({"t": seen}, [generation(looks)])
+    assert execution.passed
+
+
 @pytest.mark.parametrize(
     ("prompt", "test", "completion"),
     [  # as HumanEval/32, /38 and /50 do: the test calls a helper of the prompt, which the program redefines
