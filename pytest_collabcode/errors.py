@@ -4,7 +4,8 @@
     ├── ConfigurationError      wrong option, thresholds file or consortium file       exit 4
     │   ├── CorpusError         a corpus is empty, unreadable or not what it says      exit 4
     │   └── CheckpointError     a checkpoint is missing, incomplete or unsafe to load  exit 4
-    └── MeasurementError        something broke while measuring                        exit 1
+    ├── NegativeAnswerError     a command was asked, and the answer is no              exit 1
+    └── MeasurementError        something broke while measuring                        exit 1, of a command 3
         ├── EmptyMeasurementError   nothing to measure; never reported as 0.0
         ├── IsolationError          generated code cannot be run safely here
         ├── InternalSampleError     the tool, not the sample, failed while executing it
@@ -31,6 +32,10 @@ class CorpusError(ConfigurationError):
 
 class CheckpointError(ConfigurationError):
     """A checkpoint cannot be used; the message names the file or tensor and what is expected."""
+
+
+class NegativeAnswerError(CollabcodeError):
+    """A command did what it was asked for and found what it looks for: an index is damaged, nothing has a name."""
 
 
 class MeasurementError(CollabcodeError):

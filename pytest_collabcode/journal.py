@@ -6,6 +6,7 @@ Not covered: where journals lie and what they are named after (store.py).
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -177,22 +178,22 @@ def writing(path: Path) -> Iterator[None]:
     """Turn an error of the disk while inside into one sentence.
 
     Raises:
-        StoreError: it names the path and the space that is free.
+        StoreError: it names the path, and the space that is free where that is the cause.
     Example:
         >>> with writing(Path("/dev/null/journal")):
         ...     Path("/dev/null/journal").touch()
         Traceback (most recent call last):
-        pytest_collabcode.errors.StoreError: /dev/null/journal cannot be written: Not a directory (...
+        pytest_collabcode.errors.StoreError: /dev/null/journal cannot be written: Not a directory; choose ...
     """
     try:
         yield
     except OSError as error:
-        existing = next((p for p in (path, *path.parents) if p.exists()), Path("/"))
-        free = shutil.disk_usage(existing).free
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free); "
-            "free some space or choose another --collabcode-store"
-        ) from error
+        reason, way_out = error.strerror or str(error), ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            existing = next((p for p in (path, *path.parents) if p.exists()), Path("/"))
+            reason += f" ({shutil.disk_usage(existing).free / 1e6:,.0f} MB free)"
+            way_out = "free some space or "
+        raise StoreError(f"{path} cannot be written: {reason}; {way_out}choose another --collabcode-store") from error
 
 
 def _as_it_is(value: Any) -> Any:

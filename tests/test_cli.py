@@ -1,8 +1,17 @@
 """The command line: what it does, and that a wrong request is one sentence and exit 4."""
 
+import errno
+import re
+import shutil
+from itertools import islice
+from pathlib import Path
+
 import pytest
 
+from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.cli import main
+from pytest_collabcode.doctor import examine
+from pytest_collabcode.settings import make_settings
 
 
 @pytest.mark.parametrize(
@@ -39,7 +48,59 @@ def test_a_trained_regime_is_written_where_asked(tiny_consortium, tiny_store, tm
         p.name for p in (tmp_path / "ckpt").iterdir()
     }
     assert main([*arguments, f"--consortium={tiny_consortium}", f"--store={tiny_store}"]) == 4
-    assert "exists and is not empty" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "exists and is not empty; name another directory\n" in said
+
+
+@pytest.mark.parametrize("out", ["/proc/x/y", "/dev/null/x", "/dev/null", "/tmp/" + "x" * 300])
+def test_nothing_is_trained_that_could_not_be_written(tiny_consortium, tmp_path, capsys, monkeypatch, out):
+    monkeypatch.setattr("pytest_collabcode.pipeline.Pipeline.trained", lambda *_: pytest.fail("it was trained"))
+    arguments = ["train", "--regime=centralized", "--recipe=llama-smoke", f"--consortium={tiny_consortium}"]
+    assert main([*arguments, f"--store={tmp_path / 's'}", f"--out={out}"]) == 4
+    said = capsys.readouterr().err
+    assert said.startswith(f"collabcode train: --out={out}: ") and "name another directory\n" in said
+    assert said.count("\n") == 1
+
+
+def full(*_, **how):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def full_in_the_middle(source, target, **how):
+    target.mkdir(exist_ok=True)
+    (target / "config.json").touch()
+    raise shutil.Error([(str(source), str(target), "[Errno 28] No space left on device")])
+
+
+def interrupted(source, target, **how):
+    (target / "config.json").touch()
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("function", "broken", "code", "message"),
+    [
+        ("shutil.copytree", full_in_the_middle, 3, "No space left on device), but the training is done"),
+        ("pytest_collabcode.fetching.write_manifest", full, 3, "No space left on device), but the training is done"),
+        ("shutil.copytree", interrupted, 2, "interrupted; the same command goes on"),
+    ],
+)
+def test_what_was_trained_is_not_lost_with_its_copy(
+    tiny_consortium, tiny_store, tmp_path, capsys, monkeypatch, function, broken, code, message
+):
+    out = tmp_path / "ckpt"
+    out.mkdir()
+    arguments = ["train", "--regime=local:acme", f"--out={out}", "--recipe=llama-smoke"]
+    arguments += [f"--consortium={tiny_consortium}", f"--store={tiny_store}"]
+    with monkeypatch.context() as patch:
+        patch.setattr(function, broken)
+        assert main(arguments) == code
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1 and not out.exists()
+    if code == 3:
+        kept = re.search(r"the store has the checkpoint as (\S+), ", said)
+        assert kept and read_checkpoint(Path(kept[1])).regime == "local:acme"
+    assert main(arguments) == 0 and read_checkpoint(out).name == "ckpt"
 
 
 def test_a_regime_may_start_from_a_checkpoint(tiny_consortium, tiny_store, tmp_path, capsys):
@@ -57,6 +118,68 @@ def test_the_doctor_names_what_is_missing(tmp_path, capsys):
     assert "isolation:" in said and "disk:" in said and "minutes" in said
     assert "0 of 1 wheels of 'none' are there; run: collabcode fetch" in said
     assert "MISSING  network:" in said and said.strip().endswith("not ready: see what is marked MISSING")
+
+
+CODE = {"a.py": "x = 1\n", "b.jsonl": '{"repo_name": "r", "path": "a.py", "content": "x = 1"}\n'}
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ('"dir:code"', ["ok       acme: code in dir:{}/code"]),
+        ('"dir:code", "jsonl:code/b.jsonl"', ["ok       acme: code in dir:{}/code, jsonl:{}/code/b.jsonl"]),
+        ('"dir:nowhere"', ["MISSING  acme: dir:{}/nowhere: no such folder"]),
+        ('"dir:code/a.py"', ["MISSING  acme: dir:{}/code/a.py: is not a folder"]),
+        ('"dir:empty"', ["MISSING  acme: dir:{}/empty: has no usable .py file (none found); name another source"]),
+        ('"jsonl:nowhere.jsonl"', ["MISSING  acme: jsonl:{}/nowhere.jsonl: no such file"]),
+        ('"jsonl:code/a.py"', ["MISSING  acme: jsonl:{}/code/a.py: has no usable .py file (1 not a JSON object); "]),
+        ('"dir:code", "dir:nowhere", "dir:no"', ["MISSING  acme: dir:{}/nowhere: ", "MISSING  acme: dir:{}/no: "]),
+    ],
+)
+def test_the_doctor_reads_every_source(tmp_path, source, lines):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "empty").mkdir()
+    for name, text in CODE.items():
+        (tmp_path / "code" / name).write_text(text)
+    found = examined(tmp_path, f"[organizations.acme]\nsources = [{source}]\n", len(lines))
+    for line, expected in zip(found, lines, strict=True):
+        assert line.startswith(expected.replace("{}", str(tmp_path)))
+
+
+def examined(folder, declared, n_checks):
+    """Return so many lines of the doctor behind system, isolation and disk; what comes last takes seconds."""
+    (folder / "c.toml").write_text(f'name = "c"\n{declared}')
+    settings = make_settings(directory=folder, options={"consortium": str(folder / "c.toml"), "store": str(folder)})
+    return [check.line() for check in islice(examine(settings), 3, 3 + n_checks)]
+
+
+@pytest.mark.parametrize(("target", "code", "last"), [("src", 0, "ready"), ("nowhere", 1, "not ready: see what is")])
+def test_the_doctor_is_ready_only_with_code(tmp_path, capsys, target, code, last):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "a.py").write_text("x = 1\n")
+    (tmp_path / "c.toml").write_text(f'name = "c"\norganizations.acme.sources = ["dir:{target}"]\n')
+    assert main(["doctor", f"--store={tmp_path}", f"--consortium={tmp_path / 'c.toml'}"]) == code
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1].startswith(last) and said.count(" acme: ") == 1 and "wheels" not in said
+
+
+@pytest.mark.parametrize(
+    ("declared", "line"),
+    [
+        ('plants = "nowhere.toml"', "MISSING  plants: {}/nowhere.toml: cannot be read (No such file or directory)"),
+        ('indexes.nova.path = "nowhere"', "MISSING  index of nova: {}/nowhere is no index: "),
+    ],
+)
+def test_the_doctor_reads_what_else_a_consortium_names(tmp_path, declared, line):
+    (tmp_path / "a.py").write_text("x = 1\n")
+    found = examined(tmp_path, f'{declared}\norganizations.acme.sources = ["dir:."]\n', 2)
+    assert found[1].startswith(line.replace("{}", str(tmp_path)))
+
+
+def test_a_store_that_is_a_file_is_missing(tmp_path):
+    (tmp_path / "s").touch()
+    *_, disk = islice(examine(make_settings(directory=tmp_path, options={"store": str(tmp_path / "s")})), 3)
+    assert disk.line().startswith(f"MISSING  disk: {tmp_path / 's'} is a file")
 
 
 def write_wheel_consortium(folder):

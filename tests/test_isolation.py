@@ -109,7 +109,7 @@ def test_the_last_line_names_a_level_that_isolates_nothing(level, narrowed, gree
     )
 
     class Outcome:
-        verdicts, proposals = [verdict], []
+        verdicts, proposals, broken = [verdict], [], []
 
     Outcome.narrowed, Outcome.green = narrowed, green
     line = final_line(Outcome)

@@ -49,11 +49,23 @@ def test_a_failed_publish_leaves_nothing_and_an_older_result_stays(store):
     assert list((store.root / "partial").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [(lambda path: path.touch(), "Not a directory"), (lambda path: path.symlink_to(path), "Too many")],
+)
+def test_space_is_not_blamed_for_what_it_did_not_do(tmp_path, make, reason):
+    make(tmp_path / "x")
+    with pytest.raises(StoreError, match=f"x/downloads cannot be written: {reason}.*; choose another") as raised:
+        _ = Store(tmp_path / "x").downloads
+    assert "free" not in str(raised.value) and "\n" not in str(raised.value)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full to imitate a full disk")
 def test_a_full_disk_is_one_sentence_naming_path_and_space(store):
     journal = store.journal("scores", "d")
     journal.path.symlink_to("/dev/full")
-    with pytest.raises(StoreError, match=r"cannot be written: No space left on device \([\d,]+ MB free\)"):
+    told = r"cannot be written: No space left on device \([\d,]+ MB free\); free some space or choose another"
+    with pytest.raises(StoreError, match=told):
         journal.append({"a": 1})
 
 

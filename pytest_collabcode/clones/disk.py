@@ -8,8 +8,9 @@ Not covered: merging several (merging.py), their manifest (folder.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,38 @@ def document_digest(document: Document) -> int:
     about = (document.organization, document.path, str(document.planted), document.licence, document.header_lines)
     text = document.header + document.text
     return xxh3_64_intdigest("\0".join(map(str, (*about, text))).encode("utf-8", "surrogatepass"))
+
+
+def place_digest(organization: str, path: str) -> int:
+    """Return the 64-bit digest of where a document belongs, whatever its text is.
+
+    Example:
+        >>> place_digest("acme", "x.py") == place_digest("acme", "y.py")
+        False
+    """
+    return xxh3_64_intdigest(_place(organization, path.encode("utf-8", "surrogatepass")))
+
+
+def place_digests(container: Container) -> Iterator[int]:
+    """Yield the place_digest of every document of a container.
+
+    Raises:
+        StoreError: it is damaged.
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "a.segment"
+        >>> write_segment(path, [Document(path="x.py", text="a\\n", organization="acme")], Shape())
+        >>> list(place_digests(Container(path))) == [place_digest("acme", "x.py")]
+        True
+    """
+    names, paths = container.about["organizations"], container.whole("paths").tobytes()
+    bounds = container.whole("path_bounds").tolist()
+    for owner, (first, stop) in zip(container.whole("organizations").tolist(), pairwise(bounds), strict=True):
+        yield xxh3_64_intdigest(_place(names[owner], paths[first:stop]))
+
+
+def _place(organization: str, path: bytes) -> bytes:
+    return organization.encode() + b"\0" + path
 
 
 def layout(n_documents: int, n_windows: int, n_groups: int, sizes: dict[str, int]) -> Arrays:

@@ -20,7 +20,14 @@ from uuid import uuid4
 from filelock import FileLock
 
 from pytest_collabcode.clones.container import Container
-from pytest_collabcode.clones.disk import DiskDocuments, document_digest, open_segment, write_segment
+from pytest_collabcode.clones.disk import (
+    DiskDocuments,
+    document_digest,
+    open_segment,
+    place_digest,
+    place_digests,
+    write_segment,
+)
 from pytest_collabcode.clones.index import CloneIndex, OpenPart
 from pytest_collabcode.clones.manifest import Entry, Manifest, read_manifest, write_manifest
 from pytest_collabcode.clones.merging import due, merge_segments
@@ -35,6 +42,7 @@ SPOOL = "spool-"  # begins the name of a folder that a way of building segments 
 
 Item = TypeVar("Item")
 Progress = Callable[[int], None]
+Changed = Callable[[Document], None]
 Build = Callable[[Path, Iterator[list[Document]], Shape], Iterator[Entry]]  # batches in, segments of the folder out
 
 
@@ -116,6 +124,7 @@ def add_documents(
     documents: Iterable[Document],
     *,
     progress: Progress = lambda n_bytes: None,
+    changed: Changed | None = None,
     build: Build = build_here,
     batch_bytes: int | None = None,
 ) -> int:
@@ -125,6 +134,7 @@ def add_documents(
         folder: of the index.
         documents: taken one batch at a time.
         progress: told how many bytes of text each finished segment has.
+        changed: told each document that is added although one of its owner and path, with another text, stands there.
         build: turns batches into segments; engines/ has ways for many cores and machines.
         batch_bytes: of text in a batch, None for SEGMENT_BYTES.
     Returns:
@@ -148,9 +158,12 @@ def add_documents(
         old = due(manifest.segments)
         write = partial(merge_segments, containers=[Container(folder / entry.file) for entry in old])
         merging = [background.submit(new_segment, folder, write)] if old else []
-        known = {int(d) for c in _containers(folder, manifest) for d in c.whole("digests")}
+        containers = _containers(folder, manifest)
+        known = {digest for c in containers for digest in c.whole("digests").tolist()}
+        places = {place for c in containers for place in place_digests(c)} if changed else set()
+        new = _new(documents, known, places, changed)
         added: list[Entry] = []
-        batches = grouped(_new(documents, known), batch_bytes or SEGMENT_BYTES, size=lambda d: len(d.text))
+        batches = grouped(new, batch_bytes or SEGMENT_BYTES, size=lambda d: len(d.text))
         for entry in build(folder, batches, manifest.shape):
             added.append(entry)
             progress(entry.text_bytes)
@@ -249,11 +262,15 @@ def _containers(folder: Path, manifest: Manifest) -> list[Container]:
     return [Container(folder / entry.file) for entry in manifest.segments]
 
 
-def _new(documents: Iterable[Document], known: set[int]) -> Iterator[Document]:
+def _new(
+    documents: Iterable[Document], known: set[int], places: set[int], changed: Changed | None
+) -> Iterator[Document]:
     for document in documents:
         digest = document_digest(document)
         if digest not in known:
             known.add(digest)
+            if changed and place_digest(document.organization, document.path) in places:
+                changed(document)
             yield document
 
 

@@ -52,10 +52,17 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     index: argparse.ArgumentParser = commands.add_parser("index", help="an organization's code, ready to be asked")
     actions = index.add_subparsers(dest="action", required=True)
     build = _action(actions, "build", "make an index of folders, files or sources")
+    build.set_defaults(kept="there is no index, and the same command begins anew")
     build.add_argument("--normalization", default="verbatim", metavar="NAME", help=NORMALIZATION)
     build.add_argument("--min-lines", type=int, default=6, metavar="N", help="of a clone (default: 6)")
     build.add_argument("--sparse", action="store_true", help="a quarter of the windows: for 100 GB and more")
-    add = _action(actions, "add", "add to an index; what stands in it already is passed over")
+    add = _action(
+        actions,
+        "add",
+        "add to an index; what stands in it already is passed over, and nothing is forgotten: of an edited file both "
+        "versions are asked from then on, and so is a deleted one, until the index is built anew",
+    )
+    add.set_defaults(kept="the index is as it was, and the same command begins anew")
     for parser in (build, add):
         parser.add_argument("--corpus", required=True, action="append", metavar="ORGANIZATION=PATH", help=CODE)
         parser.add_argument("--engine", default="local", metavar="NAME", help="local, pool, duckdb or ray")
@@ -67,6 +74,7 @@ def add_index(commands: Any) -> argparse.ArgumentParser:
     _add_compare(actions)
     seal = _action(actions, "seal", "write a file that others can ask without seeing code")
     seal.add_argument("--out", required=True, metavar="FILE")
+    seal.set_defaults(kept="no sealed file was written")
     resolve = _action(actions, "resolve", "say which lines a fingerprint of a sealed index stands for")
     resolve.add_argument("fingerprint", nargs="+")
     seal.add_argument("--key-file", required=True, metavar="FILE", help="made if it is not there")
@@ -91,6 +99,7 @@ def add_execute(commands: Any) -> argparse.ArgumentParser:
     execute.add_argument("--out", required=True, metavar="O.jsonl", help="one result for each line of G; resumed")
     execute.add_argument("--workers", type=int, metavar="N", help="programs at a time (default: the usable cores)")
     execute.add_argument("--unsafe-execution", action="store_true", help="run them even where nothing isolates them")
+    execute.set_defaults(kept="the results so far stand in --out, and the same command goes on behind them")
     return execute
 
 
@@ -115,6 +124,6 @@ def _add_scale(parser: argparse.ArgumentParser) -> None:
 
 
 def _action(actions: Any, name: str, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, allow_abbrev=False)
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.add_argument("--index", required=True, metavar="DIR")
     return parser

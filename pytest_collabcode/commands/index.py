@@ -21,8 +21,9 @@ from pytest_collabcode.clones.manifest import read_manifest
 from pytest_collabcode.clones.segment import Shape
 from pytest_collabcode.commands.corpora import NamedCorpus, read_documents
 from pytest_collabcode.commands.wording import counted
-from pytest_collabcode.errors import CollabcodeError, ConfigurationError, MeasurementError
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError, NegativeAnswerError, StoreError
 from pytest_collabcode.progress import QUIET_S, Progress
+from pytest_collabcode.records import Document
 
 Pairs = dict[tuple[str, str], list[int]]  # of organizations: fragments, significant lines
 
@@ -66,7 +67,7 @@ def build(
         yield from add(
             folder, corpora, engine=engine, downloads=downloads, workers=workers, memory_bytes=memory_bytes
         )
-    except CollabcodeError:
+    except (CollabcodeError, KeyboardInterrupt):
         if not read_manifest(folder).segments:  # nothing was indexed: leave no empty index in the way
             shutil.rmtree(folder)
         raise
@@ -94,6 +95,7 @@ def add(
     """
     read_manifest(folder)
     progress, n_bytes, began = Progress(), 0, time.monotonic()
+    n_changed = 0
 
     def tell(size: int) -> None:
         nonlocal n_bytes
@@ -101,11 +103,26 @@ def add(
         if time.monotonic() - began > QUIET_S:
             progress.line(f"{folder}: {n_bytes / 1e6:,.0f} MB of text indexed")
 
+    def tell_changed(document: Document) -> None:
+        nonlocal n_changed
+        n_changed += 1
+
     documents = (document for corpus in corpora for document in read_documents(corpus, downloads=downloads))
     n_added = add_with_engine(
-        folder, documents, engine=engine, workers=workers, memory_bytes=memory_bytes, progress=tell
+        folder,
+        documents,
+        engine=engine,
+        workers=workers,
+        memory_bytes=memory_bytes,
+        progress=tell,
+        changed=tell_changed,
     )
     yield f"{counted(n_added, 'document')} added"
+    if n_changed:
+        yield (
+            f"{n_changed:,} of them had the path of a document that was there, with another text: both versions are "
+            "asked from now on; build the index anew to forget the old ones"
+        )
     yield from info(folder)
 
 
@@ -138,7 +155,9 @@ def verify(folder: Path, *, rebuild: bool = False) -> Iterator[str]:
     """Compare everything with its checksums.
 
     Raises:
-        MeasurementError: something is damaged; each segment is named.
+        ConfigurationError: it is no index.
+        NegativeAnswerError: something is damaged; each segment is named.
+        StoreError: it cannot be rebuilt for want of space.
     Example:
         >>> from tempfile import mkdtemp
         >>> folder = Path(mkdtemp()) / "i"
@@ -146,10 +165,14 @@ def verify(folder: Path, *, rebuild: bool = False) -> Iterator[str]:
         >>> list(verify(folder))[0].endswith("i is whole")
         True
     """
+    try:
+        read_manifest(folder)
+    except StoreError as error:
+        raise NegativeAnswerError(str(error)) from error
     problems = verify_index(folder, rebuild=rebuild)
     if problems:
         hint = "" if rebuild else " (--rebuild does, if the texts it holds are sound)"
-        raise MeasurementError("\n".join(f"{problem}{hint}" for problem in problems))
+        raise NegativeAnswerError("\n".join(f"{problem}{hint}" for problem in problems))
     yield f"{folder} is whole"
 
 

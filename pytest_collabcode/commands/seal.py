@@ -11,8 +11,9 @@ from pathlib import Path
 from pytest_collabcode.clones.folder import documents_of
 from pytest_collabcode.clones.keys import make_key, read_key
 from pytest_collabcode.clones.manifest import read_manifest
+from pytest_collabcode.clones.opening import is_sealed
 from pytest_collabcode.clones.sealing import resolve, seal
-from pytest_collabcode.errors import CollabcodeError, MeasurementError
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError, NegativeAnswerError
 
 
 def seal_index(folder: Path, key_file: Path, target: Path) -> Iterator[str]:
@@ -25,7 +26,8 @@ def seal_index(folder: Path, key_file: Path, target: Path) -> Iterator[str]:
     Yields:
         What was sealed and what to do with it.
     Raises:
-        ConfigurationError: it is no index, holds several organizations, or the key is none.
+        ConfigurationError: it is no index, holds several organizations, the key is none, or the target is something
+            else, which stays.
         CorpusError: there is nothing to seal.
         StoreError: the index is damaged, or the file cannot be written.
     Example:
@@ -34,11 +36,13 @@ def seal_index(folder: Path, key_file: Path, target: Path) -> Iterator[str]:
         pytest_collabcode.errors.ConfigurationError: /nowhere is no index: it has no collabcode-index.json; ...
     """
     shape = read_manifest(folder).shape
+    if target.exists() and not is_sealed(target):
+        raise ConfigurationError(f"--out={target} is there and is no sealed index; name another --out")
     made = not key_file.exists()
     key = make_key(key_file) if made else read_key(key_file)
     try:
         n_documents, n_windows = seal(documents_of(folder), target, key, shape=shape)
-    except CollabcodeError:
+    except (CollabcodeError, KeyboardInterrupt):
         if made:
             key_file.unlink()
         raise
@@ -58,7 +62,7 @@ def resolve_fingerprints(folder: Path, key_file: Path, fingerprints: Sequence[st
         A line for each place: the document's sealed name, organization, path and lines.
     Raises:
         ConfigurationError: it is no index, or something is no fingerprint.
-        MeasurementError: nothing has one of the fingerprints.
+        NegativeAnswerError: nothing has one of the fingerprints.
     Example:
         >>> list(resolve_fingerprints(Path("/nowhere"), Path("acme.key"), []))
         Traceback (most recent call last):
@@ -71,6 +75,6 @@ def resolve_fingerprints(folder: Path, key_file: Path, fingerprints: Sequence[st
             yield f"{fingerprint} = {name}, begins at {fragment}"
     unknown = [fingerprint for fingerprint, places in found.items() if not places]
     if unknown:
-        raise MeasurementError(
+        raise NegativeAnswerError(
             f"{', '.join(unknown)}: stands nowhere in {folder}; was it sealed with another key, or since changed?"
         )

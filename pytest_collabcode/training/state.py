@@ -9,7 +9,6 @@ import hashlib
 import io
 import os
 import pickle
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pytest_collabcode.errors import StoreError
+from pytest_collabcode.journal import writing
 
 SAVE_EVERY_S = 30.0
 _CHECK_BYTES = hashlib.sha256().digest_size
@@ -54,24 +53,18 @@ class StateFile:
         buffer = io.BytesIO()
         torch.save(values, buffer)
         content = buffer.getbuffer()
-        temporary = None
-        try:
+        with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=self._path.name, delete=False) as stream:
                 temporary = Path(stream.name)
-                stream.write(hashlib.sha256(content).digest())
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(self._path)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            free = shutil.disk_usage(self._path.parent if self._path.parent.exists() else "/").free
-            raise StoreError(
-                f"{self._path} cannot be written: {error.strerror} ({free / 1e6:,.0f} MB free); "
-                "free some space or choose another --collabcode-store"
-            ) from error
+                try:
+                    stream.write(hashlib.sha256(content).digest())
+                    stream.write(content)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                    temporary.replace(self._path)
+                finally:
+                    temporary.unlink(missing_ok=True)  # unless it took the place
         self._saved_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:

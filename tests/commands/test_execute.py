@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -77,6 +78,7 @@ def started(arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -115,10 +117,44 @@ def test_the_summary_counts_samples_outcomes_and_the_mean_over_problems(files, r
     samples = [generation(RIGHT), generation(WRONG), generation(WRONG, "u"), generation("    x = (\n", "u")]
     code, said, _ = run(files([problem(), problem("u"), problem("never asked")], samples))
     assert code == 0
-    first, last = said.splitlines()
+    first, warning, last = said.splitlines()
     assert first.startswith("4 generations of 3 problems; isolation: ")
-    assert f"{out}: 4 samples of 2 problems: 3 failed, 1 passed; pass@1 = 0.25; isolation: " in last
+    assert warning == "warning: 1 problem without a generation (never asked): pass@1 will be over 2 of 3"
+    expected = "4 samples of 2 problems: 3 failed, 1 passed; pass@1 over 2 of 3 problems = 0.25, 1 without a sample; "
+    assert f"{out}: {expected}isolation: " in last
     assert last.endswith(" s")
+
+
+@pytest.mark.parametrize(
+    ("n_problems", "closing"),
+    [
+        (1, "pass@1 = 1 (1/1); "),
+        (2, "pass@1 over 1 of 2 problems = 1 (1/1), 1 without a sample; "),
+        (9, "over 1 of 9"),
+    ],
+)
+def test_no_problem_is_left_out_of_pass_at_1_without_a_word(files, run, n_problems, closing):
+    code, said, _ = run(files([problem(), *(problem(f"left {i}") for i in range(1, n_problems))], G))
+    assert code == 0 and closing in said.splitlines()[-1]
+    assert ("pass@1 = " in said) == (n_problems == 1), "a part is never called pass@1 alone"
+    assert ("7 more" not in said) and ("3 more" in said) == (n_problems == 9), "five are named"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "warned"),
+    [
+        (PROMPT, RIGHT, False),
+        ("def ff(x):\n", RIGHT, True),  # a misspelt entry point
+        ("class G:\n", "    def f(self): pass\n", False),
+        ("", "def f(x): return x + 1\n", False),  # a completion may be the whole program
+        ("# plus one\n", "f = lambda x: x + 1\n", False),
+        ("async def f(x):\n", RIGHT, False),
+    ],
+)
+def test_an_entry_point_that_nothing_names_is_warned_of(files, run, prompt, completion, warned):
+    code, said, _ = run(files([problem(prompt=prompt), problem("u")], [generation(completion), generation("", "u")]))
+    assert code == 0
+    assert ("warning: 1 entry_point named by neither the prompt nor any of its completions (t: f)" in said) == warned
 
 
 def test_both_inputs_may_be_compressed(tmp_path, run, out):
@@ -168,6 +204,9 @@ def test_a_wrong_line_is_one_sentence_before_anything_runs(files, run, out, prob
         ({"generations": "/"}, "--generations=/: is not a file"),
         ({"out": "/dev/null/o.jsonl"}, "--out=/dev/null/o.jsonl cannot be written"),
         ({"workers": "0"}, "--workers=0: at least one is needed"),
+        ({"out": "/"}, "--out=/ is a folder; name a file in it, such as --out=/o.jsonl"),
+        ({"out": "/dev/null"}, "--out=/dev/null is no regular file: name another --out"),
+        ({"out": "/tmp/" + "x" * 300}, "cannot be written: File name too long"),
     ],
 )
 def test_a_wrong_option_is_one_sentence(files, run, change, message):
@@ -246,7 +285,30 @@ def test_results_of_other_inputs_are_not_gone_on_with(files, run, out, problems,
     before = out.read_bytes()
     code, _, said = run(files(problems, generations))
     assert code == 4 and message in said and "name another --out" in said and said.count("\n") == 1, said
-    assert out.read_bytes() == before
+    assert "delete" not in said and out.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "link", [lambda path, g: g, lambda path, g: path.hardlink_to(g), lambda path, g: path.symlink_to(g)]
+)
+@pytest.mark.parametrize("name", ["p", "g"])
+def test_an_input_is_never_the_output(files, run, tmp_path, name, link):
+    arguments = files(P, G)
+    read = tmp_path / f"{name}.jsonl"
+    out, before = link(tmp_path / "link", read) or tmp_path / "link", read.read_bytes()
+    for named in (out, tmp_path / "new" / ".." / out.name):  # whatever it is called
+        (tmp_path / "new").mkdir(exist_ok=True)
+        code, _, said = run([*arguments, f"--out={named}"])
+        assert code == 4 and said.count("\n") == 1 and f"{read}: name another --out" in said and "delete" not in said
+    assert read.read_bytes() == before and not list(tmp_path.glob("*.lock"))
+
+
+@pytest.mark.parametrize("suffix", [".lock", ".inputs"])
+def test_nor_is_it_what_is_written_beside_the_output(files, run, tmp_path, suffix):
+    arguments = files(P, G)
+    read = (tmp_path / "g.jsonl").rename(tmp_path / f"o.jsonl{suffix}")
+    code, _, said = run([*arguments, f"--generations={read}"])
+    assert code == 4 and f"would be written over --generations={read}" in said and read.read_text()
 
 
 @pytest.mark.parametrize("inputs", [None, "", "{}", "[]"])
@@ -256,6 +318,7 @@ def test_a_file_of_something_else_is_left_alone(files, run, out, inputs):
         out.with_name("o.jsonl.inputs").write_text(inputs)
     code, _, said = run(files(P, G))
     assert code == 4 and "o.jsonl.inputs beside it does not say what it was made from" in said
+    assert said.endswith(": name another --out\n")
     assert out.read_text() == "mine, without a line break"
 
 
@@ -278,19 +341,56 @@ def test_an_internal_error_is_written_named_and_never_counted_as_failed(files, r
     samples = [generation(task_id="broken"), generation(), *[generation(task_id="broken")] * 6, generation(WRONG)]
     for _ in range(2):  # the second run has nothing to do, and still is none that measured
         code, said, errors = run(files(problems, samples))
-        assert code == 1
+        assert code == 3
         assert [line["outcome"] for line in read(out)].count("internal_error") == 7
         assert read(out)[1]["passed"] and read(out)[-1]["outcome"] == "failed"
         assert "7 internal_error, 1 passed, 1 failed; pass@1 is not measured" in said
         assert "broken#0 (" in errors and "g.jsonl:1)" in errors and "and 2 more" in errors
-        assert "Traceback" not in errors
+        assert "Traceback" not in errors and errors.count("\n") == 1
+        assert "says nothing about these programs: the problem's own test cannot be loaded: SyntaxError" in errors
+        assert errors.endswith("; mend the problem, then execute into another --out\n")
+
+
+@pytest.mark.parametrize(
+    ("test", "detail"),
+    [
+        ("import no_such_module\ndef check(f): f(1)", "the problem's own test cannot be loaded: ModuleNotFoundError"),
+        ("def check(f): pass", "the problem's test never calls the program"),
+        ("def check(f): f(object())", "the test passes an argument that cannot cross to the program"),
+    ],
+)
+def test_a_broken_test_is_to_be_mended_first(files, run, test, detail):
+    code, said, errors = run(files([{**problem(), "test": test}], G))
+    assert code == 3 and "pass@1 is not measured" in said
+    assert f": {detail}; mend the problem, then execute into another --out\n" in errors
+
+
+def test_what_a_lost_worker_left_is_to_be_executed_again(files, run, monkeypatch):
+    def executed(problems, generations, **how):
+        for g in generations:
+            detail = f"the zygote did not start or was lost: {g.sample_index % 7}"
+            yield Execution(
+                task_id="t",
+                sample_index=g.sample_index,
+                outcome=Outcome.INTERNAL_ERROR,
+                duration_s=0.1,
+                isolation="bwrap",
+                detail=detail,
+            )
+
+    monkeypatch.setattr(command, "execute_in_order", executed)
+    code, _, errors = run(files(P, G * 21))
+    lines = errors.splitlines()
+    assert code == 3 and len(lines) == 6, "as many kinds as samples of one are named, and all others together"
+    assert "t#0 (" in lines[0] and "lost: 0; execute again into another --out" in lines[0]
+    assert "and 1 more" in lines[5] and "other reasons, which stand in their lines" in lines[5]
 
 
 def test_without_isolation_nothing_runs_and_the_reason_says_what_to_do(files, run, out, monkeypatch):
     none = Isolation(level="none", available=False, reason="bwrap is missing: install it")
     monkeypatch.setattr(command, "isolation_here", lambda **how: none)
     code, said, errors = run(files(P, G))
-    assert code == 1 and said == "" and not out.exists()
+    assert code == 3 and said == "" and not out.exists()
     assert "bwrap is missing: install it; or let programs run without isolation by --unsafe-execution" in errors
 
 
@@ -310,7 +410,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(files, run, out, m
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (
-        code == 1 and "cannot be written: File too large; what is written stays" in said and "Traceback" not in said
+        code == 3 and "cannot be written: File too large; what is written stays" in said and "Traceback" not in said
     )
     assert out.stat().st_size == 1000, "the last line should be torn"
     assert run(arguments)[0] == 0
@@ -320,9 +420,11 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(files, run, out, m
 def test_an_interrupt_keeps_what_was_finished(files, run, out):
     process = started([*files(P, [generation(f"{SLOW}    # {i}\n") for i in range(99)]), "--workers=2"])
     seen(out, 1)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C is for all of a terminal's processes
     said = process.communicate(timeout=30)[0]
-    assert process.returncode == 2 and "interrupted; what was finished is kept" in said and "Traceback" not in said
+    assert process.returncode == 2 and "Traceback" not in said
+    assert said.endswith("interrupted; the results so far stand in --out, and the same command goes on behind them\n")
+    assert {line["outcome"] for line in read(out)} == {"passed"}
 
 
 PEAK = """

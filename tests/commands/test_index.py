@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +49,64 @@ def test_an_index_grows_and_says_what_it_holds(index, run, tmp_path):
     about = json.loads(run("index", "info", f"--index={index}", "--json")[1])
     assert about["organizations"] == ["acme", "zeta"] and about["documents"] == 2 and about["lines"] == 80
     assert run("index", "verify", f"--index={index}")[1].strip().endswith("is whole")
+
+
+@pytest.mark.parametrize("engine", ["local", "pool"])
+def test_new_versions_of_what_was_there_are_counted(tmp_path, run, engine):
+    corpus, index = tmp_path / "acme", tmp_path / "i"
+    for number in range(5):
+        write(corpus / str(number), [f"{line} + {number}" for line in CODE])
+    how = [f"--index={index}", f"--corpus=acme={corpus}", f"--engine={engine}", "--workers=1"]
+    said = run("index", "build", *how)[1]
+    assert said.startswith("5 documents added\n") and "another text" not in said
+    for number in (1, 3):
+        write(corpus / str(number), CODE[:20])
+    write(corpus / "new", CODE)
+    said = run("index", "add", *how)[1]
+    assert "3 documents added\n2 of them had the path of a document that was there, with another text" in said
+    assert "both versions are asked from now on; build the index anew to forget the old ones" in said
+    assert "another text" not in run("index", "add", *how)[1], "what is not added is no new version"
+    other = run("index", "add", *how[::2], f"--corpus=zeta={corpus}")[1]
+    assert "6 documents added" in other and "another text" not in other, "another organization's paths are its own"
+    (tmp_path / "g.py").write_text("\n".join(f"{line} + 1" for line in CODE[20:30]))  # lines that were deleted
+    assert "1/code.py:21-30" in run("clones", f"--generated={tmp_path / 'g.py'}", f"--corpus=acme={index}")[1]
+
+
+def test_adding_says_beforehand_that_nothing_is_forgotten(run):
+    said = " ".join(run("index", "add", "--help")[1].split())
+    assert "of an edited file both versions are asked from then on" in said
+
+
+def n_children(process):
+    return len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+
+
+@pytest.mark.parametrize(("action", "engine"), [("build", "local"), ("add", "pool"), ("build", "duckdb")])
+def test_an_interrupt_leaves_the_index_as_it_was(tmp_path, run, action, engine):
+    pytest.importorskip("duckdb")
+    index, corpus = tmp_path / "i", tmp_path / "large"
+    for number in range(400):
+        write(corpus / str(number), [f"{line} + {number} * {i}" for i in range(15) for line in CODE])
+    if action == "add":
+        assert run("index", "build", f"--index={index}", f"--corpus=acme={write(tmp_path / 'acme', CODE)}")[0] == 0
+    how = [f"--index={index}", f"--corpus=acme={corpus}", f"--engine={engine}", "--memory-mb=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest_collabcode", "index", action, *how],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    n_there = len(list(index.glob("*")))
+    while process.poll() is None and len(list(index.glob("*"))) < n_there + 3 and n_children(process) < 2:
+        time.sleep(0.001)  # until it writes, or starts processes: one minds the others' resources
+    time.sleep(0.1 if n_children(process) else 0)  # in the middle of their start
+    os.killpg(process.pid, signal.SIGINT)  # Ctrl-C is for all of a terminal's processes
+    said = process.communicate(timeout=60)[1]
+    what = "the index is as it was" if action == "add" else "there is no index"
+    assert process.returncode == 2, said
+    assert said == f"collabcode index: interrupted; {what}, and the same command begins anew\n"
+    assert index.exists() == (action == "add")
+    assert "400 documents added" in run("index", action, *how[:2])[1]
 
 
 @pytest.mark.parametrize("engine", ["local", "pool"])
@@ -122,26 +184,66 @@ def test_two_organizations_are_not_sealed_together(index, run, tmp_path):
     assert code == 4 and "belong to acme and zeta" in err and not key.exists()
 
 
+def test_only_a_sealed_index_is_sealed_anew(index, run, tmp_path):
+    key, sealed = tmp_path / "acme.key", tmp_path / "acme.sealed"
+    seal = ["index", "seal", f"--index={index}", f"--key-file={key}"]
+    for _ in range(2):
+        assert run(*seal, f"--out={sealed}")[0] == 0
+    for other in (key, tmp_path / "acme" / "code.py", tmp_path / "acme"):
+        before = other.read_bytes() if other.is_file() else list(other.iterdir())
+        code, _, err = run(*seal, f"--out={other}")
+        assert code == 4 and f"--out={other} is there and is no sealed index; name another --out" in err
+        assert before == (other.read_bytes() if other.is_file() else list(other.iterdir()))
+
+
 def test_a_sealed_file_that_lost_its_end_is_damaged_and_no_text(index, run, tmp_path):
     key, sealed = tmp_path / "k", tmp_path / "acme.sealed"
     run("index", "seal", f"--index={index}", f"--key-file={key}", f"--out={sealed}")
     sealed.write_bytes(sealed.read_bytes()[:-9])
     ask = [f"--generated={__file__}", f"--corpus=acme={sealed}", f"--key-file=acme={key}"]
     code, _, err = run("clones", *ask)
-    assert code == 1 and "acme.sealed is damaged" in err
+    assert code == 3 and "acme.sealed is damaged" in err
     code, _, err = run("index", "info", f"--index={sealed}")
     assert code == 4 and "is a file, not an index" in err
 
 
 def test_damage_is_exit_1_and_mended_on_request(index, run):
-    [segment] = index.glob("*.segment")
-    data = bytearray(segment.read_bytes())
-    data[20] ^= 4
-    segment.write_bytes(data)
+    damage(index)
     code, _, err = run("index", "verify", f"--index={index}")
     assert code == 1 and "is damaged: fingerprints, block 0" in err and "--rebuild" in err
     assert run("index", "verify", f"--index={index}", "--rebuild")[0] == 0
     assert run("index", "verify", f"--index={index}")[0] == 0
+
+
+def damage(index):
+    [segment] = index.glob("*.segment")
+    data = bytearray(segment.read_bytes())
+    data[20] ^= 4
+    segment.write_bytes(data)
+
+
+def test_a_damaged_manifest_is_damage_too(index, run):
+    (index / "collabcode-index.json").write_text("{}")
+    code, _, err = run("index", "verify", f"--index={index}")
+    assert code == 1 and "collabcode-index.json is damaged" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [("found", 1), ("nothing", 0), ("damaged", 3), ("no manifest", 3), ("missing", 4), ("a bug", 3)],
+)
+def test_what_is_found_and_what_could_not_be_asked_are_told_apart(index, run, tmp_path, monkeypatch, given, code):
+    (tmp_path / "g.py").write_text("\n".join(CODE[:8] if given != "nothing" else ["a = 1"]))
+    if given == "damaged":
+        damage(index)
+    elif given == "no manifest":
+        (index / "collabcode-index.json").write_bytes(b"\0")
+    elif given == "missing":
+        index = tmp_path / "nowhere"
+    elif given == "a bug":
+        monkeypatch.setattr("pytest_collabcode.commands.clones.significant", lambda *_: 1 / 0)
+    got, _, err = run("clones", f"--generated={tmp_path / 'g.py'}", f"--corpus=acme={index}", "--fail")
+    assert got == code and ("Traceback" in err) == (given == "a bug")
 
 
 def test_a_partner_asks_a_sealed_index_and_only_the_owner_resolves(index, run, tmp_path):

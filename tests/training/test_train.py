@@ -1,5 +1,6 @@
 """Trained once, found again, resumed after kill -9, the same every time."""
 
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -119,9 +120,10 @@ def test_kill_minus_nine_in_the_middle_changes_nothing(
     shape = replace(tiny, passes=6.0)
     whole = train(Local("meta"), corpus, shape, resources=elsewhere("whole"))
     # The child sends itself SIGKILL in the middle of the run: no handler, no cleaning up.
+    (tmp_path / "corpus").write_bytes(pickle.dumps(corpus))
     (tmp_path / "child.py").write_text(
         textwrap.dedent(f"""
-        import os, signal
+        import os, pickle, signal
         from pathlib import Path
         from pytest_collabcode.records import *
         from pytest_collabcode.store import Store
@@ -131,7 +133,8 @@ def test_kill_minus_nine_in_the_middle_changes_nothing(
             if done >= total // 2:
                 os.kill(os.getpid(), signal.SIGKILL)
         resources = Resources(store=Store(Path({str(tmp_path / "killed")!r})), progress=progress, save_every_s=0.0)
-        train(Local("meta"), {corpus!r}, {shape!r}, resources=resources)
+        corpus = pickle.loads(Path({str(tmp_path / "corpus")!r}).read_bytes())
+        train(Local("meta"), corpus, {shape!r}, resources=resources)
         """)
     )
     child = subprocess.run([sys.executable, str(tmp_path / "child.py")], cwd=Path.cwd(), check=False)

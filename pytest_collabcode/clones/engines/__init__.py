@@ -20,7 +20,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pytest_collabcode.clones.comparing import Screen, all_but_the_last
-from pytest_collabcode.clones.folder import SEGMENT_BYTES, Progress, add_documents, build_here
+from pytest_collabcode.clones.folder import SEGMENT_BYTES, Changed, Progress, add_documents, build_here
 from pytest_collabcode.errors import ConfigurationError, nearest
 from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.records import Document
@@ -40,6 +40,7 @@ def add_with_engine(
     workers: int | None = None,
     memory_bytes: int = DEFAULT_MEMORY_BYTES,
     progress: Progress = lambda n_bytes: None,
+    changed: Changed | None = None,
 ) -> int:
     """Add documents to an index, as folder.add_documents does, with an engine.
 
@@ -50,6 +51,7 @@ def add_with_engine(
         workers: processes, None for one per core; `local` has one, a Ray cluster its own.
         memory_bytes: what batches, or a sort, may take in all, beside what libraries take.
         progress: told how many bytes of text each finished segment has.
+        changed: told of new versions, as in folder.add_documents.
     Returns:
         How many documents were added.
     Raises:
@@ -73,7 +75,7 @@ def add_with_engine(
     if engine != "local":
         build = partial(_loaded(engine, f"{engine}_engine").build, workers=n_workers, memory_bytes=memory_bytes)
     batch_bytes = max(memory_bytes // (MEMORY_PER_TEXT * n_batches), LEAST_BATCH_BYTES)
-    return add_documents(folder, documents, progress=progress, build=build, batch_bytes=batch_bytes)
+    return add_documents(folder, documents, progress=progress, changed=changed, build=build, batch_bytes=batch_bytes)
 
 
 def screen_with_engine(

@@ -6,10 +6,12 @@ Not covered: sorting more than one batch at once (folder.py merges segments late
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -61,7 +63,8 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, workers
         running: deque[Future[Result]] = deque()
         try:
             for item in items:
-                running.append(pool.submit(function, item))
+                with _deaf_children():
+                    running.append(pool.submit(function, item))
                 if len(running) > workers:
                     yield running.popleft().result()
             while running:
@@ -73,6 +76,16 @@ def mapped(function: Callable[[Item], Result], items: Iterable[Item], *, workers
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Start processes to which Ctrl-C says nothing: this one ends them, and they have nothing to say of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _segment(folder: Path, shape: Shape, documents: list[Document]) -> Entry:
