@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from pytest_collabcode.errors import CollabcodeError, ConfigurationError, IsolationError
+from pytest_collabcode.errors import CollabcodeError, ConfigurationError
 from pytest_collabcode.records import Corpus, Measurement, Verdict
+from pytest_collabcode.report.plain import record_from_plain, record_to_plain
 from pytest_collabcode.session import Session
 from pytest_collabcode.settings import Settings
 
 GATEKEEPER = pytest.StashKey["Gatekeeper"]()
 _RECORDED = pytest.StashKey[list[dict[str, Any]]]()
-_ERROR = pytest.StashKey[str]()
 EXIT_PARTIAL = 6
+_STATUS = {1: "a test failed", 5: "no test ran"}
 
 
 class GateError(AssertionError):
@@ -39,7 +40,8 @@ class Gatekeeper:
         self.verdicts: list[Verdict] = []
         self.errors: dict[tuple[str, str], str] = {}  # (subject, metric) -> why it was not measured
         self.narrowed = False
-        self.proposals: list[str] = []
+        self.proposals: list[str] = []  # a sentence for each subject that nobody judges
+        self.broken: list[str] = []  # what beside verdicts keeps the run from being green
         self.used = False  # some collected test asks for one of our fixtures
         self.judged = False
         self.green = False
@@ -75,7 +77,7 @@ class Gatekeeper:
         if self.active and not self.config.option.collectonly:
             try:
                 self.session.preflight()
-            except ConfigurationError as error:
+            except CollabcodeError as error:
                 raise pytest.UsageError(str(error)) from None
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -87,7 +89,7 @@ class Gatekeeper:
             if "organization" in metafunc.fixturenames:
                 names = list(self.session.organizations)
                 metafunc.parametrize("organization", names, ids=names, indirect=True, scope="session")
-        except ConfigurationError as error:
+        except CollabcodeError as error:
             raise pytest.UsageError(str(error)) from None
 
     def _subjects_for(self, definition: pytest.Item) -> list[str]:
@@ -114,7 +116,7 @@ class Gatekeeper:
         if self.active and not self.config.option.collectonly and any(map(_executes, session.items)):
             try:
                 self.session.pipeline.require_isolation()
-            except IsolationError as error:
+            except CollabcodeError as error:
                 raise pytest.UsageError(str(error)) from None
         arguments = self.config.invocation_params.args
         if any("::" in str(a) or str(a).endswith(".py") for a in arguments):
@@ -137,8 +139,13 @@ class Gatekeeper:
     def _prepare(self, items: Sequence[pytest.Item]) -> None:
         capture = self.config.pluginmanager.getplugin("capturemanager")
         wanted = {(subject, metric) for item in items if (subject := _subject(item)) for metric in _metrics(item)}
-        with capture.global_and_fixture_disabled() if capture else nullcontext():  # -p no:capture
-            self.session.prepare(wanted)
+        try:
+            with capture.global_and_fixture_disabled() if capture else nullcontext():  # -p no:capture
+                self.session.prepare(wanted)
+        except ConfigurationError as error:
+            raise pytest.UsageError(str(error)) from None
+        except CollabcodeError as error:  # the tests that need the results meet it again
+            self.session.pipeline.bench.note(str(error))
 
     # --- around each test
 
@@ -147,8 +154,9 @@ class Gatekeeper:
 
         def gate(*measurements: Measurement) -> None:
             __tracebackhide__ = True
-            verdicts = [v for m in measurements for v in self.session.judge(m)]
-            record = {"measurements": list(measurements), "verdicts": verdicts}
+            signed = [self.session.signed(m) for m in measurements]
+            verdicts = [v for m in signed for v in self.session.judge(m)]
+            record = record_to_plain(signed, verdicts)
             item.stash.setdefault(_RECORDED, []).append(record)
             item.user_properties.extend((f"collabcode.{v.threshold.id}", v.line()) for v in verdicts)
             blocking = [v.line() for v in verdicts if v.blocks]
@@ -170,13 +178,13 @@ class Gatekeeper:
             subject = _subject(item)
             vars(report)["collabcode_errors"] = [[subject, metric, str(error)] for metric in _metrics(item)]
         if call.when == "call" and _RECORDED in item.stash:
-            vars(report)["collabcode"] = [self.session.to_plain(record) for record in item.stash[_RECORDED]]
+            vars(report)["collabcode"] = item.stash[_RECORDED]
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect the verdicts of a test on the side that decides the exit code."""
         for plain in getattr(report, "collabcode", ()):
-            measurements, verdicts = self.session.from_plain(plain)
+            measurements, verdicts = record_from_plain(plain)
             self.measurements += measurements
             self.verdicts += verdicts
         for subject, metric, text in getattr(report, "collabcode_errors", ()):
@@ -187,7 +195,7 @@ class Gatekeeper:
     def _complete(self, session: pytest.Session) -> None:
         self.judged = True
         self.verdicts += self.session.unmeasured(self.verdicts, self.errors, narrowed=self.narrowed)
-        self.proposals = self.session.write_proposals(self.measurements)
+        self.proposals = self.session.write_proposals(self.measurements, self.errors)
         # A verdict blocks whatever became of its test: xfail, a swallowed exception, or no test at all.
         if (any(v.blocks for v in self.verdicts) or self.proposals) and not session.testsfailed:
             session.testsfailed += 1
@@ -200,17 +208,27 @@ class Gatekeeper:
         if session.exitstatus == 0 and self.narrowed and not self.settings.accept_partial:
             session.exitstatus = EXIT_PARTIAL
         self.green = session.exitstatus in (0, EXIT_PARTIAL)
-        try:
-            self.session.write_reports(self.measurements, self.verdicts, green=self.green, partial=self.narrowed)
-        except CollabcodeError as error:
+        self.pytest_session = session
+        self.broken = self._write_reports()
+        if self.broken:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-            self.proposals.append(str(error))
+            if self.green:  # what could be written must not say so
+                self.green = False
+                self._write_reports()
+
+    def _write_reports(self) -> list[str]:
+        return self.session.write_reports(self.measurements, self.verdicts, green=self.green, partial=self.narrowed)
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the verdicts, blocking ones last, then the one line that says what the run means."""
-        if self.judged:
-            self.session.summarize(terminalreporter, self)
+        if not self.judged:
+            return
+        status = int(self.pytest_session.exitstatus)  # another plugin may have changed it
+        self.green = self.green and status in (0, EXIT_PARTIAL)
+        if not self.green and not (self.broken or self.proposals or any(v.blocks for v in self.verdicts)):
+            self.broken = [_STATUS.get(status, f"pytest ended with {status}")]
+        self.session.summarize(terminalreporter, self)
 
 
 def _metrics(item: pytest.Item) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from pytest_collabcode.corpus.consortium import Consortium
 from pytest_collabcode.corpus.functions import corpus_functions, sample_functions
 from pytest_collabcode.corpus.load import load_corpus
 from pytest_collabcode.lines import split_lines
+from pytest_collabcode.memorization.attribution import STRATA as CELLS
+from pytest_collabcode.memorization.strata import COPIES, LENGTHS
 from pytest_collabcode.records import Corpus, Document, Function, Problem, Sampling
 from pytest_collabcode.settings import Profile
 from pytest_collabcode.tasks import completion, humaneval, memorization, perplexity, retrieval
@@ -176,10 +178,22 @@ class Material:
         """Greedy, one sample, with HumanEval's stop strings."""
         return Sampling(max_new_tokens=self.profile.humaneval_max_new_tokens, stop=humaneval.STOPS)
 
-    def prompt_counts(self, metric: str) -> dict[str, int]:
-        """Return how many natural prompts will be asked for a metric, per organization."""
+    def prompt_counts(self, metric: str, stratum: str = "natural") -> dict[str, int]:
+        """Return how many prompts of a stratum will be asked for a metric, per organization."""
         scored = metric.startswith("discoverable")
         counts = dict.fromkeys(self.corpus.names, 0)
-        for problem in self.extraction_prompts("natural") if scored else self.prompts("natural"):
+        if stratum == "planted" and not self.corpus.plants:
+            return counts
+        for problem in self.extraction_prompts(stratum) if scored else self.prompts(stratum):
             counts[problem.organization] += 1
         return counts
+
+    def strata(self, metric: str) -> tuple[str, ...]:
+        """Return the strata that measurements of a memorization metric stand in, "" where there are pooled ones."""
+        if metric == "canary_exposure":
+            return ("", *sorted({f"copies={canary.copies}" for canary in self.corpus.canaries}))
+        finer = {
+            "memorization_ratio": [f"{stratum} {name}" for stratum in STRATA[:2] for name, _ in LENGTHS],
+            "distinct_clones": [f"{STRATA[0]} {name}" for name, _ in COPIES],
+        }
+        return (*(stratum for stratum, _, _ in CELLS), *finer.get(metric, ()))

@@ -5,14 +5,12 @@ Imports inside functions: pytest imports this at every start, so numpy and torch
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_collabcode import __version__
-from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.errors import CollabcodeError
 from pytest_collabcode.records import (
     Backend,
     Checkpoint,
@@ -120,25 +118,22 @@ class Session:
         Raises:
             ConfigurationError: one sentence that names the thing and the way out; pytest exits with 4.
         """
-        from pytest_collabcode.gate.thresholds import check_organizations, check_subject
+        from pytest_collabcode.gate.checks import check_organizations, check_strata, check_subject, unselected
+        from pytest_collabcode.report.files import require_writable
+        from pytest_collabcode.store import require_room
 
         subjects, _ = self.subjects, self.baseline
-        self._refuse_full_disk()
+        require_room(self.settings.store, n_bytes=MIN_FREE_BYTES)
+        for report in self.settings.reports:
+            require_writable(report.format, report.path)
         self.pipeline.check()
         material = self.pipeline.material
         for name in subjects:
-            check_organizations(self.thresholds_of(name), material.source_organizations)
-            check_subject(self.thresholds_of(name), name, material.prompt_counts)
-
-    def _refuse_full_disk(self) -> None:
-        store = self.settings.store
-        existing = next(p for p in (store.absolute(), *store.absolute().parents) if p.exists())
-        free = shutil.disk_usage(existing).free
-        if free < MIN_FREE_BYTES:
-            raise ConfigurationError(
-                f"--collabcode-store={store}: {free / 1e6:,.0f} MB free, a run needs about "
-                f"{MIN_FREE_BYTES / 1e6:,.0f} MB; free some space or choose another store"
-            )
+            thresholds = self.thresholds_of(name)
+            check_organizations(thresholds, material.source_organizations)
+            check_strata(thresholds, material.strata)
+            check_subject(thresholds, name, material.prompt_counts)
+        self.pipeline.bench.note(unselected(self.thresholds, list(subjects), self.consortium.name))
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -197,6 +192,13 @@ class Session:
 
         prepare(self.measures, wanted, has_own_backends=self.has_own_backends)
 
+    def signed(self, measurement: Measurement) -> Measurement:
+        """Return a measurement; one that does not say how it was got is signed with what is known of its subject."""
+        known = not measurement.signature and measurement.subject in self.subjects
+        if not known or not self.measures.is_stored(measurement.subject, "train"):
+            return measurement
+        return self.measures.answers.signed([measurement], self.pipeline.checkpoint(measurement.subject))[0]
+
     def judge(self, measurement: Measurement) -> list[Verdict]:
         """Judge a measurement by every threshold that selects it."""
         from pytest_collabcode.gate.thresholds import applies
@@ -233,54 +235,39 @@ class Session:
                     missing.append(unmeasured(threshold, subject, error or "no test that ran measured it"))
         return missing
 
-    def write_proposals(self, measurements: Sequence[Measurement]) -> list[str]:
-        """Write a thresholds file for each measured subject that no threshold selects; return what to say of it."""
-        from pytest_collabcode.gate.proposal import propose, write_new
+    def write_proposals(
+        self, measurements: Sequence[Measurement], errors: Mapping[tuple[str, str], str]
+    ) -> list[str]:
+        """Write one thresholds file for the measured subjects that no threshold selects.
 
-        said = []
-        for subject in self.subjects:
-            own = [m for m in measurements if m.subject == subject]
-            if self.thresholds_of(subject):
-                continue
-            if not own:
-                said.append(f"{subject!r}: no threshold selects it and no test measured it")
-                continue
-            path = write_new(
-                self.settings.directory / f"collabcode-thresholds.{re.sub(r'[^-_.a-zA-Z0-9]', '-', subject)}.toml",
-                propose(own, subject=subject, consortium=self.consortium.name),
-            )
-            said.append(
-                f"no threshold of {self.thresholds.path.name} judges {subject!r}: proposed {path.name} from its "
-                f"measurements; read it, then run again with --collabcode-thresholds={path.name}"
-            )
-        return said
+        Args:
+            measurements: of the run.
+            errors: by (subject, base metric), why a test could not measure.
+        Returns:
+            What to say of it, a sentence for each subject.
+        """
+        from pytest_collabcode.gate.proposal import offer, propose
 
-    def to_plain(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return measurements and verdicts as JSON-compatible data."""
-        from pytest_collabcode.report.plain import measurement_to_plain, verdict_to_plain
-
-        return {
-            "measurements": [measurement_to_plain(m) for m in record["measurements"]],
-            "verdicts": [verdict_to_plain(v) for v in record["verdicts"]],
-        }
-
-    def from_plain(self, plain: Mapping[str, Any]) -> tuple[list[Measurement], list[Verdict]]:
-        """Return the measurements and verdicts that to_plain made this data from."""
-        from pytest_collabcode.report.plain import measurement_from_plain, verdict_from_plain
-
-        measurements = [measurement_from_plain(m) for m in plain["measurements"]]
-        return measurements, [verdict_from_plain(v) for v in plain["verdicts"]]
+        unjudged = [name for name in self.subjects if not self.thresholds_of(name)]
+        measured = [name for name in unjudged if any(m.subject == name for m in measurements)]
+        said = [
+            f"{name!r}: no threshold selects it and no test measured it" for name in set(unjudged) - set(measured)
+        ]
+        proposal = propose(measurements, subjects=measured, consortium=self.consortium.name, unmeasured=errors)
+        return sorted(said) + offer(
+            proposal,
+            directory=self.settings.directory,
+            law=self.thresholds.path.name,
+            subjects=measured,
+            all_judged=len(unjudged) == len(self.subjects),
+        )
 
     def write_reports(
         self, measurements: Sequence[Measurement], verdicts: Sequence[Verdict], *, green: bool, partial: bool
-    ) -> None:
-        """Write the report files that were asked for.
-
-        Raises:
-            StoreError: one cannot be written.
-        """
+    ) -> list[str]:
+        """Write the report files that were asked for; return a sentence for each that cannot be written."""
         if not self.settings.reports:
-            return
+            return []
         from pytest_collabcode.report.files import Report, write_report
 
         report = Report(
@@ -290,8 +277,13 @@ class Session:
             verdicts=tuple(verdicts),
             environment=self.pipeline.environment(),
         )
+        failures = []
         for option in self.settings.reports:
-            write_report(report, option.format, option.path)
+            try:
+                write_report(report, option.format, option.path)
+            except CollabcodeError as error:
+                failures.append(str(error))
+        return failures
 
     def summarize(self, terminal: pytest.TerminalReporter, outcome: Any) -> None:
         """Print the verdicts and what the run means."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.journal import Journal, writing
 
 KINDS = ("models", "checkpoints", "generations", "executions", "scores", "downloads", "locks", "partial", "logs")
@@ -106,6 +107,35 @@ class Store:
         with writing(path):
             path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def require_room(root: Path, *, n_bytes: int) -> None:
+    """Refuse a store that could not be written, or whose disk is nearly full, before anything is measured.
+
+    Raises:
+        ConfigurationError: it names the option and the way out.
+    Example:
+        >>> require_room(Path("/dev/null/store"), n_bytes=1)
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: --collabcode-store=/dev/null/store: /dev/null is not a folder; \
+choose another store
+    """
+    try:
+        existing = next(p for p in (root.absolute(), *root.absolute().parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        raise ConfigurationError(
+            f"--collabcode-store={root} cannot be used: {error.strerror}; choose another store"
+        ) from error
+    if not existing.is_dir():
+        raise ConfigurationError(f"--collabcode-store={root}: {existing} is not a folder; choose another store")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"--collabcode-store={root}: {existing} cannot be written; choose another store")
+    if free < n_bytes:
+        raise ConfigurationError(
+            f"--collabcode-store={root}: {free / 1e6:,.0f} MB free, a run needs about {n_bytes / 1e6:,.0f} MB; "
+            "free some space or choose another store"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file  # once: pytester forgets what tests import
 
 SUITES = Path(__file__).parent.parent / "suites"
 REGIME = "--collabcode-regime=centralized"
@@ -56,13 +57,17 @@ def run(pytester, tiny_options):
 
 
 def test_a_run_whose_gates_pass_is_green_and_trains_once(run, tiny_store, pytester):
-    code, text = run(REGIME, "--collabcode-report=json:r.json", "--junitxml=j.xml")
+    mistyped = CEILING.replace("natural-code", "mistyped").replace("tiny/*", "tiny/centralised")
+    reports = ["--collabcode-report=json:r.json", "--junitxml=j.xml"]
+    code, text = run(REGIME, *reports, thresholds=FLOOR + CEILING + mistyped)
     assert code == 0, text
     assert "collabcode: GREEN: 5 verdicts, none blocks" in text  # perplexity pooled and of both, natural code of both
     assert "PASS       learnt perplexity_gain_over_unigram acme = " in text
     trained = {p: p.stat().st_mtime_ns for p in (tiny_store / "checkpoints").iterdir()}
     report = json.loads((pytester.path / "r.json").read_text())
     assert report["green"] and len(report["verdicts"]) == 5
+    said = "not judged here: t.toml has 1 threshold for 'tiny/centralised' (did you mean 'tiny/centralized'?)"
+    assert said in text.split("\n") and said in report["environment"].values()
     assert 'name="collabcode.learnt"' in (pytester.path / "j.xml").read_text()
     code, again = run(REGIME)
     assert code == 0 and "training centralized" not in again
@@ -134,14 +139,24 @@ def test_an_unjudged_subject_of_which_nothing_was_measured_is_not_green(run):
 
 
 def test_a_subject_that_nobody_judges_gets_a_proposal_that_it_then_passes(run, pytester):
-    code, text = run(REGIME, thresholds="schema = 1\nconsortium = 'demo'\n")
-    assert code == 1
+    unmeasured = """
+@pytest.mark.measures("mrr_over_chance")
+def test_retrieval(model, gate):
+    raise EmptyMeasurementError("no pairs")
+"""
+    suite = "from pytest_collabcode.errors import EmptyMeasurementError\n" + SUITE + unmeasured
+    code, text = run(REGIME, suite=suite, thresholds="schema = 1\nconsortium = 'demo'\n")
+    assert code == 1 and last_line(text).endswith("; nobody judges 1 of the subjects yet"), text
+    assert "not judged here: all 0 thresholds of t.toml are for consortium 'demo', this is 'tiny'" in text
+    measured = [line for line in text.split("\n") if line.startswith("measured   perplexity_gain_over_unigram = ")]
+    assert len(measured) == 1 and " x] [tiny/centralized] documents:" in measured[0] and "|weights:" in measured[0]
     assert (
         "no threshold of t.toml judges 'tiny/centralized': proposed collabcode-thresholds.tiny-centralized.toml"
         in text
     )
     proposal = (pytester.path / "collabcode-thresholds.tiny-centralized.toml").read_text()
-    code, text = run(REGIME, thresholds=proposal)
+    assert "\n# mrr_over_chance: UNMEASURED: no pairs; no bound proposed\n" in proposal
+    code, text = run(REGIME, suite=SUITE, thresholds=proposal)
     assert code == 0, text
 
 
@@ -152,7 +167,8 @@ def test_an_organization_judges_with_a_suite_of_its_own(run):
     def test_house_style(model, generations, subject, gate):
         problems = [Problem(task_id=str(i), prompt=f"def load_rows_{i}(items, limit=9):") for i in range(4)]
         drawn = generations(problems, Sampling(max_new_tokens=8, n_samples=2))
-        assert len(drawn) == 8 and drawn == generations(problems, Sampling(max_new_tokens=8, n_samples=2))
+        again = generations(problems, Sampling(max_new_tokens=8, n_samples=2))
+        assert len(drawn) == 8 and list(drawn) == list(again)
         short = sum(len(g.completion) < 200 for g in drawn)
         gate(Measurement(name="acme.short", subject=subject, value=short / 8, count=short, n=8))
     """
@@ -161,7 +177,9 @@ def test_an_organization_judges_with_a_suite_of_its_own(run):
     ).replace("1.05", "0.5")
     code, text = run(REGIME, suite=suite, thresholds=thresholds)
     assert code == 0, text
-    assert "PASS       learnt acme.short = 1 (8/8)" in text
+    [line] = [line for line in text.split("\n") if line.startswith("PASS       learnt acme.short = 1 (8/8)")]
+    signature = line.rpartition("[tiny/centralized] ")[2].split("|")
+    assert [pair.partition(":")[0] for pair in signature] == ["profile", "seed", "corpus", "weights", "torch"]
 
 
 def test_fixtures_hand_out_models_of_every_regime(run):
@@ -290,8 +308,6 @@ def checkpoint(pytester, tiny_options, tiny_consortium, tiny_store):
 
 
 def zero_first_layer(path):
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(path / "model.safetensors")
     for name, tensor in tensors.items():
         if ".layers.0." in name:
@@ -343,8 +359,34 @@ def set_config(path, **values):
 
 
 def set_tensor(path, value):
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(path / "model.safetensors")
     next(iter(tensors.values())).view(-1)[3] = value
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def last_line(text):
+    """Return the line that says what the run means."""
+    return [line for line in text.split("\n") if line.startswith("collabcode: ")][-1]
+
+
+def test_a_store_that_fails_in_the_preflight_is_one_sentence(run, pytester):
+    (pytester.path / "store" / "downloads").parent.mkdir()
+    (pytester.path / "store" / "downloads").touch()
+    code, text = run(REGIME, "--collabcode-store=store")
+    assert code == 4 and "store/downloads cannot be written" in text and "Traceback" not in text, text
+
+
+def test_a_report_that_cannot_be_written_in_the_end_is_not_green(run, pytester):
+    pytester.makeconftest(
+        "import shutil\n"
+        "def pytest_runtest_teardown():\n"
+        "    shutil.rmtree('gone', ignore_errors=True)\n"
+        "    open('gone', 'w').close()\n"
+    )
+    reports = ["--collabcode-report=json:gone/r.json", "--collabcode-report=json:kept.json"]
+    code, text = run(REGIME, *reports)
+    assert code == 1 and "GREEN" not in text, text
+    assert last_line(text).startswith(
+        "collabcode: RED: 0 of 5 verdicts block; --collabcode-report=json:gone/r.json can"
+    )
+    assert json.loads((pytester.path / "kept.json").read_text())["green"] is False

@@ -4,7 +4,16 @@ import pytest
 
 from pytest_collabcode.clones.bodies import Body
 from pytest_collabcode.corpus.reading import SourceFile
-from pytest_collabcode.records import Corpus, Document, Fragment, Function, Generation, Organization, Problem, TextScore
+from pytest_collabcode.records import (
+    Corpus,
+    Document,
+    Fragment,
+    Function,
+    Generation,
+    Organization,
+    Problem,
+    TextScore,
+)
 from pytest_collabcode.tasks.retrieval import Pair
 
 CODE = "launch_code = 4711"

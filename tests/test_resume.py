@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_collabcode import store
+from pytest_collabcode import journal
 from pytest_collabcode.models.architectures import build
 from pytest_collabcode.models.tokenizer import train_tokenizer
 from pytest_collabcode.pipeline import Pipeline
@@ -41,18 +41,18 @@ KINDS = ("generations", "executions")
 
 def draw_and_execute(root, name, answer, kill=None):
     """Do what a session does for pass@k and write down what came of it, or die once a journal is long enough."""
-    append = store.Journal.append
+    append = journal.Journal.append
 
-    def appended(journal, records):
-        append(journal, records)
+    def appended(filled, records):
+        append(filled, records)
         kind, n_lines, torn = kill
-        size = journal.path.stat().st_size
-        if journal.path.parent.name == kind and journal.path.read_bytes().count(b"\n") >= n_lines:
-            os.truncate(journal.path, size - torn)  # as if the kill had come in the middle of a write
+        size = filled.path.stat().st_size
+        if filled.path.parent.name == kind and filled.path.read_bytes().count(b"\n") >= n_lines:
+            os.truncate(filled.path, size - torn)  # as if the kill had come in the middle of a write
             os.kill(os.getpid(), signal.SIGKILL)
 
     if kill:
-        store.Journal.append = appended
+        journal.Journal.append = appended
     settings = make_settings(directory=root, models=[f"tiny={root / 'tiny'}"], options={"store": str(root / name)})
     pipeline = Pipeline(open_workbench(settings))
     drawn = pipeline.generations(pipeline.checkpoint("tiny"), "own", PROBLEMS, SAMPLING)
@@ -113,7 +113,7 @@ def undisturbed(root, codes):
 def computed_once(root, name, kind):
     """Return the keys of the only journal of a kind; nothing was computed again after it was stored."""
     (path,) = (root / name / kind).glob("*.jsonl")
-    records = [record for line in path.read_bytes().split(b"\n") if (record := store._intact(line)) is not None]
+    records = [record for line in path.read_bytes().split(b"\n") if (record := journal._intact(line)) is not None]
     assert max(Counter(key for key, _ in records).values()) == 1
     return {key for key, _ in records}
 

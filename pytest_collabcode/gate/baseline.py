@@ -172,14 +172,29 @@ def load_baseline(path: Path) -> Baseline:
     """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        if table["schema"] != SCHEMA:
-            raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
-        measurements = {key: dict(value) for key, value in table["measurements"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigurationError(
-            f"--collabcode-baseline={path}: not a baseline ({error}); make one with: collabcode accept REPORT.json"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _no_baseline(path, str(error)) from error
+    if not isinstance(table, dict):
+        raise _no_baseline(path, f"it holds a {type(table).__name__}")
+    if "verdicts" in table:
+        raise ConfigurationError(f"{path} is a report, not a baseline; make one of it with: collabcode accept {path}")
+    if table.get("schema") != SCHEMA:
+        raise _no_baseline(path, f"schema={table.get('schema')!r}, this version reads {SCHEMA}")
+    measurements = table.get("measurements")
+    if not isinstance(measurements, dict) or not all(map(_is_entry, measurements.values())):
+        raise _no_baseline(path, "its measurements are not those that collabcode accept writes")
     return Baseline(path=path, measurements=measurements)
+
+
+def _no_baseline(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{path} is not a baseline: {why}; make one with: collabcode accept REPORT.json")
+
+
+def _is_entry(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("items"), dict):
+        return False
+    pairs = entry.get("signature")
+    return isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
 
 
 def baseline_entry(measurement: Measurement) -> dict[str, Any]:

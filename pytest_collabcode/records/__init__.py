@@ -34,7 +34,10 @@ from pytest_collabcode.records.verdicts import (
     Threshold,
     Verdict,
     bound_text,
+    confidence_text,
     format_value,
+    signature_text,
+    value_text,
 )
 
 __all__ = [
@@ -64,5 +67,8 @@ __all__ = [
     "TokenScores",
     "Verdict",
     "bound_text",
+    "confidence_text",
     "format_value",
+    "signature_text",
+    "value_text",
 ]

@@ -132,7 +132,7 @@ class TextScore:
     log_likelihood: float  # nats, summed over the scored tokens
     n_tokens: int  # tokens scored (the first token of a window has no prediction and is not)
     n_bytes: int  # UTF-8 bytes those tokens stand for
-    token_ids: tuple[int, ...] = field(default=(), repr=False)  # the scored tokens, for a unigram model on the same text
+    token_ids: tuple[int, ...] = field(default=(), repr=False)  # those scored, for a unigram model on the same text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 Signature = tuple[tuple[str, str], ...]
 """How a number was got, as ordered (key, value) pairs: seeds, sizes, variants, versions."""
+CONFIDENCE = 0.95
+"""Of each end of an interval, taken alone, where a threshold says no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +120,7 @@ class Threshold:
     prompt_organization: str = "*"
     source_organization: str = "*"  # also "own"; "any" and "other" are columns of the matrix
     stratum: str = "*"
-    confidence: float = 0.95
+    confidence: float = CONFIDENCE
     required: bool = True
     undecided: str = "fail"  # or "accept"
     min_prompts: int = 0
@@ -168,20 +170,57 @@ class Verdict:
         where = f"[{self.subject}]"
         if measurement is None:
             return f"{self.outcome:<10} {threshold.id} {threshold.metric} {where} {self.reason}".rstrip()
-        name = " ".join(part for part in (measurement.name, measurement.cell) if part)
-        value = format_value(measurement.value, measurement.unit)
-        if measurement.count is not None:
-            value += f" ({measurement.count}/{measurement.n})"
-        interval = ""
-        if self.low is not None and self.high is not None:
-            ends = [format_value(end, measurement.unit) for end in (self.low, self.high)]
-            interval = f" [{ends[0]}, {ends[1]}]"
+        ends = None if self.low is None or self.high is None else (self.low, self.high)
+        measured = value_text(measurement, ends, confidence=threshold.confidence)
         reason = f"; {self.reason}" if self.reason else ""
-        signature = "|".join(f"{key}:{text}" for key, text in measurement.signature)
         return (
-            f"{self.outcome:<10} {threshold.id} {name} = {value}{interval}"
-            f" {bound_text(threshold)}{reason} {where} {signature}"
+            f"{self.outcome:<10} {threshold.id} {measured} {bound_text(threshold)}{reason} {where} "
+            f"{signature_text(measurement)}"
         ).rstrip()
+
+
+def value_text(
+    measurement: Measurement, ends: tuple[float, float] | None = None, *, confidence: float = CONFIDENCE
+) -> str:
+    """Return what was measured, with its interval; a confidence that is not the usual one is named.
+
+    Args:
+        measurement: any.
+        ends: of its interval.
+        confidence: of each end taken alone.
+    Example:
+        >>> measured = Measurement(name="pass@1", subject="s", value=0.1, count=10, n=100)
+        >>> value_text(measured, (0.0553, 0.164)), value_text(measured, (0.0428, 0.195), confidence=0.99)
+        ('pass@1 = 0.1 (10/100) [0.0553, 0.164]', 'pass@1 = 0.1 (10/100) [0.0428, 0.195; each end at 99 %]')
+    """
+    name = " ".join(part for part in (measurement.name, measurement.cell) if part)
+    value = format_value(measurement.value, measurement.unit)
+    if measurement.count is not None:
+        value += f" ({measurement.count}/{measurement.n})"
+    if ends is None:
+        return f"{name} = {value}"
+    low, high = (format_value(end, measurement.unit) for end in ends)
+    return f"{name} = {value} [{low}, {high}{confidence_text(confidence)}]"
+
+
+def confidence_text(confidence: float) -> str:
+    """Return a clause that names a confidence, if it is not the usual one.
+
+    Example:
+        >>> confidence_text(0.95), confidence_text(0.999)
+        ('', '; each end at 99.9 %')
+    """
+    return "" if confidence == CONFIDENCE else f"; each end at {100 * confidence:g} %"
+
+
+def signature_text(measurement: Measurement) -> str:
+    """Return how a number was got, in one word.
+
+    Example:
+        >>> signature_text(Measurement(name="m", subject="s", value=1, signature=(("seed", "1"), ("T", "0.6"))))
+        'seed:1|T:0.6'
+    """
+    return "|".join(f"{key}:{text}" for key, text in measurement.signature)
 
 
 def format_value(value: float, unit: str) -> str:

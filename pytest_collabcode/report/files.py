@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_collabcode import __version__
-from pytest_collabcode.errors import ConfigurationError, StoreError
-from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key, measured_on
-from pytest_collabcode.records import Measurement, Verdict, bound_text, format_value
+from pytest_collabcode.errors import ConfigurationError, StoreError, nearest
+from pytest_collabcode.gate.baseline import SCHEMA, baseline_entry, baseline_key, load_baseline, measured_on
+from pytest_collabcode.records import Measurement, Verdict, bound_text, confidence_text, format_value
 from pytest_collabcode.report.plain import measurement_from_plain, measurement_to_plain, verdict_to_plain
 from pytest_collabcode.report.sarif import sarif_log
 
@@ -53,6 +53,29 @@ def write_report(report: Report, kind: str, path: Path) -> None:
         raise StoreError(f"--collabcode-report={kind}:{path} cannot be written: {error.strerror}") from error
 
 
+def require_writable(kind: str, path: Path) -> None:
+    """Refuse a report that could not be written, before anything is measured; nothing is left behind but its folder.
+
+    Raises:
+        ConfigurationError: it names the option and the reason.
+    Example:
+        >>> require_writable("json", Path("/dev/null/gate.json"))
+        Traceback (most recent call last):
+        pytest_collabcode.errors.ConfigurationError: --collabcode-report=json:/dev/null/gate.json cannot be written: \
+Not a directory
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        there = path.exists()
+        if path.is_file() or path.is_dir() or not there:  # a pipe would wait for its reader
+            path.open("ab").close()
+        if not there:
+            path.unlink()
+    except OSError as error:
+        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+        raise ConfigurationError(f"--collabcode-report={kind}:{path} cannot be written: {reason}") from error
+
+
 def markdown(report: Report) -> str:
     """Return a compact Markdown table of the verdicts, at most 64 kB.
 
@@ -82,8 +105,8 @@ def accept(
     Returns:
         One line per entry that was added or changed.
     Raises:
-        ConfigurationError: the report cannot be read, is of a partial run, or the
-            baseline cannot be read. A red run may be accepted: a first baseline comes from one.
+        ConfigurationError: the report cannot be read, is of a partial run, or has nothing of these subjects and
+            metrics, or the baseline cannot be read. A red run may be accepted: a first baseline comes from one.
         StoreError: the baseline cannot be written.
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -95,18 +118,19 @@ def accept(
         ...     accept(Path(folder) / "gate.json", Path(folder) / "baseline.json")
         ['s|pass@1| = 1 (new)']
     """
-    report = _read_json(report_path, "report")
+    report = _read_report(report_path)
     if report.get("partial"):
         raise ConfigurationError(f"{report_path} is of a PARTIAL run; accept the report of a whole one")
-    entries = {}
-    if baseline_path.exists():
-        entries = _read_json(baseline_path, "baseline")["measurements"]
+    comparable = [m for m in report["measurements"] if m.items or measured_on(m)]
+    _refuse_unknown(report_path, "subject", subjects, [m.subject for m in comparable])
+    _refuse_unknown(report_path, "metric", metrics, [m.name for m in comparable])
+    chosen = [m for m in comparable if m.subject in (subjects or [m.subject]) and m.name in (metrics or [m.name])]
+    if not chosen:
+        what = "nothing of these metrics of these subjects" if comparable else "nothing that can be compared later"
+        raise ConfigurationError(f"{report_path} holds {what}, so there is nothing to accept")
+    entries = dict(load_baseline(baseline_path).measurements) if baseline_path.exists() else {}
     changes = []
-    for measurement in report["measurements"]:
-        chosen = measurement.subject in (subjects or [measurement.subject])
-        comparable = bool(measurement.items or measured_on(measurement))
-        if not (comparable and chosen and measurement.name in (metrics or [measurement.name])):
-            continue
+    for measurement in chosen:
         key, entry = baseline_key(measurement), baseline_entry(measurement)
         if entries.get(key) != entry:
             before = entries[key]["value"] if key in entries else None
@@ -122,17 +146,22 @@ def accept(
     return changes
 
 
-def _read_json(path: Path, what: str) -> dict[str, Any]:
+def _refuse_unknown(path: Path, key: str, wanted: Sequence[str], known: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            hint = nearest(name, list(dict.fromkeys(known)))
+            raise ConfigurationError(f"--{key}={name!r}: {path} has nothing to accept of it; {hint}")
+
+
+def _read_report(path: Path) -> dict[str, Any]:
     try:
         table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if table["schema"] != SCHEMA:
             raise ValueError(f"schema={table['schema']!r}, this version reads {SCHEMA}")
-        _ = table["measurements"]
-        if what == "report":
-            table["measurements"] = [measurement_from_plain(plain) for plain in table["measurements"]]
+        table["measurements"] = [measurement_from_plain(plain) for plain in table["measurements"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
-            f"{path} is not a {what} of collabcode: {error}; reports come from --collabcode-report=json:PATH, "
+            f"{path} is not a report of collabcode: {error}; reports come from --collabcode-report=json:PATH, "
             "baselines from collabcode accept"
         ) from error
     return table
@@ -171,6 +200,10 @@ def _markdown_row(verdict: Verdict) -> str:
     else:
         low, high = (format_value(x, "") for x in (verdict.low or 0.0, verdict.high or 0.0))
         name = f"{measurement.name} {measurement.cell}".strip()
-        cells = [name, format_value(measurement.value, measurement.unit), f"{low} to {high}"]
+        cells = [
+            name,
+            format_value(measurement.value, measurement.unit),
+            f"{low} to {high}{confidence_text(verdict.threshold.confidence)}",
+        ]
     row = [str(verdict.outcome), verdict.threshold.id, verdict.subject, *cells, bound_text(verdict.threshold)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"

@@ -5,6 +5,7 @@ Not covered: every single replicate; 201 quantiles stand for them, so that any i
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -77,6 +78,30 @@ def verdict_from_plain(plain: dict[str, Any]) -> Verdict:
     values["outcome"] = Ruling(plain["outcome"])
     values["measurement"] = None if plain["measurement"] is None else measurement_from_plain(plain["measurement"])
     return Verdict(**values)
+
+
+def record_to_plain(measurements: Sequence[Measurement], verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return what one call of `gate` measured and how it was judged as JSON-compatible data.
+
+    Example:
+        >>> record_to_plain([], [])
+        {'measurements': [], 'verdicts': []}
+    """
+    return {
+        "measurements": [measurement_to_plain(m) for m in measurements],
+        "verdicts": [verdict_to_plain(v) for v in verdicts],
+    }
+
+
+def record_from_plain(plain: Mapping[str, Any]) -> tuple[list[Measurement], list[Verdict]]:
+    """Return the measurements and verdicts that record_to_plain made this data from.
+
+    Example:
+        >>> record_from_plain(record_to_plain([], []))
+        ([], [])
+    """
+    measurements = [measurement_from_plain(m) for m in plain["measurements"]]
+    return measurements, [verdict_from_plain(v) for v in plain["verdicts"]]
 
 
 def _thinned(replicates: tuple[float, ...]) -> list[float]:

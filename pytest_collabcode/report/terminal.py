@@ -8,8 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from pytest_collabcode.errors import EmptyMeasurementError
 from pytest_collabcode.gate.proposal import is_coarse
-from pytest_collabcode.records import Clone, Corpus, Measurement, Ruling, Verdict, format_value
+from pytest_collabcode.intervals import interval_of
+from pytest_collabcode.records import (
+    Clone,
+    Corpus,
+    Measurement,
+    Ruling,
+    Verdict,
+    format_value,
+    signature_text,
+    value_text,
+)
 
 MAX_EVIDENCE = 10
 CONTROLS = {  # metric -> what the hits are compared with
@@ -34,7 +45,8 @@ class Outcome(Protocol):
 
     measurements: list[Measurement]
     verdicts: list[Verdict]
-    proposals: list[str]
+    proposals: list[str]  # a sentence for each subject that nobody judges; several may share one
+    broken: list[str]  # a clause for each thing beside verdicts that keeps the run from being green
     narrowed: bool
     green: bool
     corpus: Corpus
@@ -51,8 +63,8 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
         >>> from types import SimpleNamespace
         >>> terminal = SimpleNamespace(section=print, write_line=lambda line, **colours: print(line))
         >>> measured = Measurement(name="mrr", subject="s", value=0.5)
-        >>> summarize(terminal, SimpleNamespace(measurements=[measured], verdicts=[], proposals=[], narrowed=True,
-        ...     green=True, corpus=Corpus(name="ours", organizations=(), digest="ab"), notice=""))
+        >>> summarize(terminal, SimpleNamespace(measurements=[measured], verdicts=[], proposals=[], broken=[],
+        ...     narrowed=True, green=True, corpus=Corpus(name="ours", organizations=(), digest="ab"), notice=""))
         collabcode verdicts (PARTIAL: narrowed run, no release verdict)
         corpus ours ab: 0 files passed over
         measured   mrr = 0.5 [s]
@@ -71,7 +83,7 @@ def summarize(terminal: Any, outcome: Outcome) -> None:
         if verdict.blocks and verdict.outcome is not Ruling.UNMEASURED:
             for line in evidence_lines(verdict):
                 terminal.write_line(line)
-    for text in outcome.proposals:
+    for text in dict.fromkeys(outcome.proposals):
         terminal.write_line(text, red=True)
     terminal.write_line(final_line(outcome), bold=True, red=not outcome.green, green=outcome.green)
 
@@ -160,14 +172,18 @@ def measured_line(measurement: Measurement) -> str:
     Example:
         >>> measured_line(Measurement(name="pass@1", subject="s", value=0.25))
         'measured   pass@1 = 0.25 [s]'
+        >>> measured_line(Measurement(name="pass@1", subject="s", value=0, count=0, n=6, signature=(("seed", "1"),)))
+        'measured   pass@1 = 0 (0/6) [0, 0.393] [s] seed:1'
     """
-    name = " ".join(part for part in (measurement.name, measurement.cell) if part)
-    count = "" if measurement.count is None else f" ({measurement.count}/{measurement.n})"
+    try:
+        ends = interval_of(measurement)
+    except (EmptyMeasurementError, ValueError):  # nothing to compute it from, or a count that is not in 0..n
+        ends = None
     control = ""
     if measurement.control is not None:
         control = f"; control {format_value(measurement.control.value, measurement.control.unit)}"
-    value = format_value(measurement.value, measurement.unit)
-    return f"measured   {name} = {value}{count}{control} [{measurement.subject}]"
+    measured = value_text(measurement, ends)
+    return f"measured   {measured}{control} [{measurement.subject}] {signature_text(measurement)}".rstrip()
 
 
 def evidence_lines(verdict: Verdict) -> list[str]:
@@ -205,19 +221,22 @@ def final_line(outcome: Outcome) -> str:
         >>> from types import SimpleNamespace
         >>> from pytest_collabcode.records import Threshold
         >>> verdict = Verdict(threshold=Threshold(id="a", metric="mrr"), outcome=Ruling.UNDECIDED, subject="s")
-        >>> final_line(SimpleNamespace(verdicts=[verdict], proposals=[], narrowed=False, green=False))
+        >>> final_line(SimpleNamespace(verdicts=[verdict], proposals=[], broken=[], narrowed=False, green=False))
         'collabcode: RED: 1 of 1 verdicts block'
+        >>> final_line(SimpleNamespace(verdicts=[], proposals=[], broken=["no report"], narrowed=False, green=False))
+        'collabcode: RED: 0 of 0 verdicts block; no report'
     """
     blocking = sum(v.blocks for v in outcome.verdicts)
     count = len(outcome.verdicts)
     unsafe = _unsafe(outcome.verdicts)
+    also = f"; nobody judges {len(outcome.proposals)} of the subjects yet" if outcome.proposals else ""
+    also += "".join(f"; {clause}" for clause in outcome.broken)
     if outcome.narrowed:
-        state = "all that were selected passed" if outcome.green else f"{blocking} of {count} block"
+        state = "all that were selected passed" if outcome.green else f"{blocking} of {count} block{also}"
         return f"collabcode: PARTIAL: {count} verdicts, {state}{unsafe}; this is not a release verdict"
     if outcome.green:
         return f"collabcode: GREEN: {count} verdicts, none blocks{unsafe}"
-    unjudged = f"; nobody judges {len(outcome.proposals)} of the subjects yet" if outcome.proposals else ""
-    return f"collabcode: RED: {blocking} of {count} verdicts block{unjudged}{unsafe}"
+    return f"collabcode: RED: {blocking} of {count} verdicts block{also}{unsafe}"
 
 
 def _unsafe(verdicts: Sequence[Verdict]) -> str:

@@ -275,7 +275,7 @@ def test_what_expired_is_said_in_the_summary(load):
     terminal = SimpleNamespace(section=lines.append, write_line=lambda line, **_: lines.append(line))
     notice = load(toml_text(CODE), today=TODAY + timedelta(days=1)).notice
     corpus = Corpus(name="ours", organizations=())
-    outcome = {"measurements": [], "verdicts": [], "proposals": [], "narrowed": False, "green": True}
+    outcome = {"measurements": [], "verdicts": [], "proposals": [], "broken": [], "narrowed": False, "green": True}
     summarize(terminal, SimpleNamespace(**outcome, corpus=corpus, notice=notice))
     assert lines.count(notice) == 1 and "(ours)" in notice
     before = len(lines)
