@@ -54,9 +54,8 @@ def pool(functions: Sequence[Function], *, size: int = POOL, seed: int = 1) -> l
         >>> f = Function(organization="acme", path="x.py", name="f", split="heldout", first_line=3, last_line=5,
         ...     prompt="def f():\\n    'Return the number one. Always.'", docstring="Return the number one. Always.",
         ...     body="    return 1", significant_lines=1)
-        >>> pool([f], size=1)
-        [Pair(key='acme:x.py:3', query='Return the number one.', code='def f():\\n    return 1')]
-
+        >>> [(pair.key, pair.query, pair.code) for pair in pool([f], size=1)]
+        [('acme:x.py:3', 'Return the number one.', 'def f():\\n    return 1')]
     """
     drawn: list[Pair] = []
     queries: set[str] = set()
