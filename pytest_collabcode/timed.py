@@ -30,7 +30,7 @@ from pytest_collabcode.training.benchmark import reference_steps, training_steps
 from pytest_collabcode.training.loop import working_dtype
 from pytest_collabcode.training.packing import Stream
 
-TRAINING_STEPS, TRAINING_ROUNDS = 4, 4
+TRAINING_STEPS, TRAINING_ROUNDS = 4, 10  # of four rounds one that was disturbed decided the interval
 FIRST_PROMPTS = 5
 LARGE_PARAMETERS = 20_000_000  # on one core of a CPU the usual size would take minutes
 
