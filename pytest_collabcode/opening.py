@@ -6,6 +6,7 @@ Not covered: what is asked (pipeline.py).
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from importlib import metadata
 
@@ -16,7 +17,7 @@ from pytest_collabcode.backends.vllm import VllmBackend, require_vllm
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.generation.decoders import FAMILIES
 from pytest_collabcode.generation.engine import TorchBackend
-from pytest_collabcode.models.load import load, skeleton
+from pytest_collabcode.models.load import load, native_dtype, skeleton
 from pytest_collabcode.records import Backend, Checkpoint, Signature
 from pytest_collabcode.settings import Settings
 
@@ -57,9 +58,15 @@ class Opening:
         Raises:
             ConfigurationError: one sentence that names the option and the way out.
         """
+        name = self._settings.device
         if self._settings.backend == VLLM:
             require_vllm()
-        name = self._settings.device
+            _, _, number = name.partition(":")
+            if number:
+                raise ConfigurationError(
+                    f"--collabcode-device={name!r}: vLLM takes all GPUs that it sees; let it see that one: "
+                    f"CUDA_VISIBLE_DEVICES={number} and --collabcode-device=cuda"
+                )
         try:
             torch.empty(1, device=name)
         except (RuntimeError, AssertionError) as error:
@@ -83,7 +90,8 @@ class Opening:
             scores: it is asked of the scorer.
         """
         name = self._scorer_name(checkpoint) if scores else self._name(checkpoint)
-        return f"{what} {self._settings.device.partition(':')[0] if name == DEFAULT else name}"
+        where = self._settings.device.partition(":")[0] if name == DEFAULT else name
+        return " ".join([what, where, *(dtype for _, dtype in self._gpu_dtype(name))])
 
     def signature(self, checkpoint: Checkpoint) -> Signature:
         """Return which back end and adapter a number depends on; nothing for our own decoders without one."""
@@ -95,6 +103,7 @@ class Opening:
             pairs.append(("weights", "unverified"))
         if name == VLLM:
             pairs.append((VLLM, metadata.version(VLLM)))
+        pairs += self._gpu_dtype(name)
         if checkpoint.adapter is not None:
             pairs.append(("adapter", checkpoint.adapter.name))
         return tuple(pairs)
@@ -115,6 +124,12 @@ class Opening:
         own_name = self._own_names[checkpoint]
         return own_name or (ENDPOINT if checkpoint.url else self._settings.backend)
 
+    def _gpu_dtype(self, name: str) -> list[tuple[str, str]]:
+        """Return in which type numbers are held, if that is not float32 on the CPU."""
+        device = self._settings.device
+        ours = name in (DEFAULT, TRANSFORMERS) and device.startswith("cuda")
+        return [("dtype", str(native_dtype(device)).removeprefix("torch."))] if ours else []
+
     def _has_decoder(self, checkpoint: Checkpoint) -> bool:
         if checkpoint not in self._fits:
             model = skeleton(checkpoint)
@@ -127,8 +142,11 @@ class Opening:
 
     def _open(self, checkpoint: Checkpoint, name: str) -> Backend:
         if self._loaded is None or self._loaded[:2] != (checkpoint, name):
+            if self._loaded and isinstance(self._loaded[2], VllmBackend):
+                self._loaded[2].close()
             self._loaded = None  # before the next one takes memory
             if self._settings.device.startswith("cuda"):
+                gc.collect()
                 torch.cuda.empty_cache()
             self._loaded = (checkpoint, name, self._made(checkpoint, name))
         return self._loaded[2]

@@ -54,9 +54,9 @@ def time_work(measures: Measures, subject: str, what: str, benchmark: Any) -> tu
     device = measures.pipeline.settings.device
     with _one_thread():
         work = works[what](measures, subject)
-        work.warm_up()
         # A call ends by reading results from the device, so pytest-benchmark's times are whole.
         n_bytes = peak_bytes(device, lambda: benchmark.pedantic(work.ours, rounds=1, warmup_rounds=0))
+        work.warm_up()  # not before: the reference would leave its optimizer's state in memory
         seconds, scale = _timed(work, device, subject)
     memory = peak_memory(what, subject, n_bytes=n_bytes, conditions=scale.conditions)
     measured = (*work.measurements(seconds, scale), memory)

@@ -79,6 +79,27 @@ def test_a_server_and_an_adapter_are_named(tmp_path):
     assert opening.signature(adapted)[-1] == ("adapter", "lora")
 
 
+def test_vllm_on_one_of_several_gpus_is_told_how_to_be_let_see_it(monkeypatch):
+    monkeypatch.setattr("pytest_collabcode.opening.require_vllm", lambda: None)
+    settings = make_settings(directory=Path(), options={"backend": "vllm", "device": "cuda:1"})
+    with pytest.raises(
+        ConfigurationError, match=r"cuda:1': vLLM .*CUDA_VISIBLE_DEVICES=1 and --collabcode-device=cuda$"
+    ):
+        Opening(settings, lambda checkpoint: None).check()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_numbers_of_a_gpu_say_in_which_type_they_were_computed_and_are_stored_apart(dtype, monkeypatch):
+    monkeypatch.setattr("pytest_collabcode.opening.native_dtype", lambda device: dtype)
+    near = replace(FAR, url="")
+    opening = Opening(make_settings(directory=Path(), options={"device": "cuda:1"}), lambda checkpoint: None)
+    opening._fits[near] = True
+    name = str(dtype).removeprefix("torch.")
+    assert opening.place("task", near) == f"task cuda {name}"
+    assert opening.signature(near) == (("dtype", name),)
+    assert opening.signature(FAR) == (("backend", "endpoint"), ("weights", "unverified"))
+
+
 def test_vllm_draws_and_the_default_engine_scores():
     near = replace(FAR, url="")
     opening = Opening(make_settings(directory=Path(), options={"backend": "vllm"}), lambda checkpoint: None)

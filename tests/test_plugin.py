@@ -211,7 +211,7 @@ def test_workers_of_xdist_give_the_same_verdicts(run):
         (["--model=/nowhere/ckpt"], "/nowhere/ckpt"),
         ([REGIME, "--collabcode-profile=dem"], "did you mean 'demo'?"),
         ([REGIME, "--collabcode-recipe=llama"], "did you mean 'llama-demo'?"),
-        ([REGIME, "--collabcode-device=cuda:7"], "--collabcode-device='cuda:7' cannot be used here"),
+        ([REGIME, "--collabcode-device=cuda:99"], "--collabcode-device='cuda:99' cannot be used here"),
         ([], "no subject to judge: give a checkpoint with --model=PATH"),
     ],
 )

@@ -77,8 +77,10 @@ def _reference_step(loaded: LoadedModel, problems: Sequence[Problem], sampling: 
     ids, mask = forward.pad([row for row in rows for _ in range(sampling.n_samples)], left=forward.start is None)
     config = reference_config(sampling, sorted(forward.eos_ids))
 
+    gpus = [ids.device] if ids.is_cuda else []  # or it warns, and keeps the state of all
+
     def step() -> int:
-        with torch.random.fork_rng(), torch.inference_mode():
+        with torch.random.fork_rng(gpus), torch.inference_mode():
             torch.manual_seed(sampling.seed)
             output = loaded.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
         return _n_drawn(output[:, 1 if forward.start is not None else ids.shape[1] :], forward.eos_ids)

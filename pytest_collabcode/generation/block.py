@@ -33,7 +33,7 @@ class Block:
         >>> ends = torch.tensor([3, 1])
         >>> block = Block(decoder, 0, rows=2, columns=8, source_columns=0, ends=ends)
         >>> for row, place in enumerate([0, 1]):
-        ...     block.fill(row, decoder.read([[1, 2, 3], [4]]), place)
+        ...     block.fill(slice(row, row + 1), decoder.read([[1, 2, 3], [4]]), place)
         >>> block.open(2, 4, masked=True)
         >>> q, k = torch.ones(2, 4, 16), torch.ones(2, 4, 16)
         >>> tuple(block.own(0, q, k, k).shape), block.n_bytes
@@ -46,8 +46,9 @@ class Block:
         self.first, self.rows, self.columns = first, rows, columns
         self.span = slice(first, first)  # the rows that are open
         self._decoder, self._ends = decoder, ends
-        self._own = _buffers(decoder, rows, columns)
-        self._source = _buffers(decoder, rows, source_columns) if source_columns else []
+        self._own = _buffer(decoder, rows, columns)
+        self._source = _buffer(decoder, rows, source_columns)
+        self._own_layers, self._source_layers = _layers(self._own), _layers(self._source)
         self._source_ends = torch.zeros(rows, dtype=torch.int64, device=decoder.device)
         self._numbers = torch.arange(rows, device=decoder.device)
         self._n, self._width = 0, 0
@@ -57,21 +58,19 @@ class Block:
     @property
     def n_bytes(self) -> int:
         """Memory of the buffers."""
-        return sum(t.numel() * t.element_size() for pair in (*self._own, *self._source) for t in pair)
+        return sum(buffer.numel() * buffer.element_size() for buffer in (self._own, self._source))
 
-    def fill(self, row: int, prefill: Prefill, place: int) -> None:
-        """Copy one of the prompts that were read into a row of this block."""
-        _copy(self._own, row, prefill.own, place)
+    def fill(self, rows: slice, prefill: Prefill, place: int) -> None:
+        """Copy one of the prompts that were read into rows of this block."""
+        _copy(self._own_layers, rows, prefill.own, place)
         if prefill.source is not None:
-            _copy(self._source, row, prefill.source, place)
-            self._source_ends[row] = prefill.source.lengths[place]
+            _copy(self._source_layers, rows, prefill.source, place)
+            self._source_ends[rows] = prefill.source.lengths[place]
 
     def copy_row(self, row: int, other: Block, other_row: int) -> None:
         """Copy a row of another block, which is not wider, or of this one."""
         for mine, theirs in ((self._own, other._own), (self._source, other._source)):
-            for to, out_of in zip(mine, theirs, strict=True):
-                for a, b in zip(to, out_of, strict=True):
-                    a[row, :, : b.shape[2]] = b[other_row]
+            mine[:, :, row, :, : theirs.shape[4]] = theirs[:, :, other_row]
         self._source_ends[row] = other._source_ends[other_row]
 
     def open(self, n: int, width: int, *, masked: bool) -> None:
@@ -92,14 +91,14 @@ class Block:
             hidden = (distances < 0)[:, None] if bias is not None else distances < 0
             mask = torch.where(hidden, -torch.inf, seen)
             self._mask = mask[:, :, None] if bias is not None else mask[:, None, None]  # (n, 1 or H, 1, T)
-        if self._source:
-            there = torch.arange(self._source[0][0].shape[2], device=columns.device) < self._source_ends[:n, None]
+        if self._source.numel():
+            there = torch.arange(self._source.shape[4], device=columns.device) < self._source_ends[:n, None]
             zero = torch.zeros(1, dtype=self._decoder.dtype, device=columns.device)
             self._source_mask = torch.where(there, zero, -torch.inf)[:, None, None]  # (n, 1, 1, S)
 
     def own(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """Append keys and values, (n, K, d), to the open rows and return what queries (n, H, d) find."""
-        keys, values = self._own[layer]
+        keys, values = self._own_layers[layer]
         numbers, ends = self._numbers[: self._n], self._ends[: self._n]
         keys[numbers, :, ends] = k
         values[numbers, :, ends] = v
@@ -107,7 +106,7 @@ class Block:
 
     def source(self, layer: int, q: torch.Tensor) -> torch.Tensor:
         """Return what queries (n, H, d) of the open rows find in their sources."""
-        keys, values = self._source[layer]
+        keys, values = self._source_layers[layer]
         return self._seen(q, keys[: self._n], values[: self._n], self._source_mask)
 
     def _seen(
@@ -132,18 +131,21 @@ def row_bytes(decoder: Decoder, columns: int) -> int:
     return 2 * decoder.n_layers * decoder.n_key_heads * decoder.head_width * columns * decoder.dtype.itemsize
 
 
-def _buffers(decoder: Decoder, rows: int, columns: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return keys and values of each layer, (rows, K, columns, d).
+def _buffer(decoder: Decoder, rows: int, columns: int) -> torch.Tensor:
+    """Return room for keys and values, (L, 2, rows, K, columns, d): in one piece, so that a row moves at once.
 
     Zeros, since a masked column still counts as nought times what lies there.
     """
-    shape = (rows, decoder.n_key_heads, columns, decoder.head_width)
-    both = torch.zeros(decoder.n_layers, 2, *shape, dtype=decoder.dtype, device=decoder.device)
-    return [(keys, values) for keys, values in both]
+    shape = (decoder.n_layers, 2, rows, decoder.n_key_heads, columns, decoder.head_width)
+    return torch.zeros(shape, dtype=decoder.dtype, device=decoder.device)
 
 
-def _copy(buffers: list[tuple[torch.Tensor, torch.Tensor]], row: int, held: Held, place: int) -> None:
+def _layers(buffer: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    return [(keys, values) for keys, values in buffer]
+
+
+def _copy(layers: list[tuple[torch.Tensor, torch.Tensor]], rows: slice, held: Held, place: int) -> None:
     span, length = spans(held.lengths)[place], held.lengths[place]
-    for (keys, values), k, v in zip(buffers, held.keys, held.values, strict=True):
-        keys[row, :, :length] = k[span].transpose(0, 1)
-        values[row, :, :length] = v[span].transpose(0, 1)
+    for (keys, values), k, v in zip(layers, held.keys, held.values, strict=True):
+        keys[rows, :, :length] = k[span].transpose(0, 1)
+        values[rows, :, :length] = v[span].transpose(0, 1)

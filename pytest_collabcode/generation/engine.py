@@ -23,6 +23,7 @@ from pytest_collabcode.generation.decoders import own_decoder
 from pytest_collabcode.generation.fallback import GenerateRun
 from pytest_collabcode.generation.forward import Forward, is_out_of_memory
 from pytest_collabcode.generation.running import Row, Run
+from pytest_collabcode.generation.slots import Slots
 from pytest_collabcode.generation.stopping import Stopper
 from pytest_collabcode.models.load import LoadedModel
 from pytest_collabcode.progress import Report
@@ -63,6 +64,7 @@ class TorchBackend:
         self.n_truncated = self.n_rows = self.n_halved = 0
         self._forward = Forward(loaded.model, loaded.tokenizer, loaded.device)
         self._decoder = own_decoder(loaded.model) if own_decoders else None
+        self._kept: list[Slots] = []  # of the last draw, on a GPU
         self._writes = self._forward.start is not None  # what an encoder has read, in its own words
         self.engine: str = self._decoder.name if self._decoder else fallback.NAME
 
@@ -87,7 +89,7 @@ class TorchBackend:
         stopper = Stopper(forward.tokenizer, stop, forward.eos_ids, continues=not self._writes)
         ledger = Ledger(len(rows), progress, on_batch)
         run = (
-            Run(decoder, stopper, sampling, ledger.finish, prefill_tokens=forward.prefill_tokens)
+            Run(decoder, stopper, sampling, ledger.finish, prefill_tokens=forward.prefill_tokens, kept=self._kept)
             if decoder
             else GenerateRun(forward, stopper, sampling, ledger.finish)
         )

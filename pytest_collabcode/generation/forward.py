@@ -17,6 +17,7 @@ from pytest_collabcode.records import PromptConventions
 
 CPU_PREFILL_TOKENS = 1024  # activations then stay in the cache of a core (measured: 360 against 264 tokens/s)
 GPU_PREFILL_TOKENS = 16384
+OUT_OF_MEMORY = "can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED"
 
 
 class Forward:
@@ -131,7 +132,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         False
     """
     text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text or "out of memory" in text
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
 
 
 def _context(config: Any) -> int | None:

@@ -9,6 +9,7 @@ Source: torch.cuda.CUDAGraph; gpt-fast for static buffers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,13 +22,14 @@ class Graphs:
 
     Args:
         step: reads and writes buffers that stay where they are; running it twice must do no harm.
+        device: a GPU, which need not be torch's current one.
     Example:
-        >>> Graphs(lambda rows, columns: torch.zeros(rows, 2)).n_recorded
+        >>> Graphs(lambda rows, columns: torch.zeros(rows, 2), torch.device("cuda")).n_recorded
         0
     """
 
-    def __init__(self, step: Callable[[int, int], torch.Tensor]) -> None:
-        self._step = step
+    def __init__(self, step: Callable[[int, int], torch.Tensor], device: torch.device) -> None:
+        self._step, self._device = step, device
         self._recorded: dict[tuple[int, int], tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
         self._pool: Any = None  # of memory, shared: one graph runs at a time
 
@@ -46,16 +48,23 @@ class Graphs:
         return logits
 
     def _record(self, rows: int, columns: int) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # libraries set themselves up outside of the recording
-            self._step(rows, columns)
-        torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            logits = self._step(rows, columns)
+        with torch.cuda.device(self._device):
+            aside = _aside(self._device)
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):  # libraries set themselves up outside of the recording
+                self._step(rows, columns)
+            torch.cuda.current_stream().wait_stream(aside)
+            with torch.cuda.graph(graph, pool=self._pool, stream=aside):
+                logits = self._step(rows, columns)
         self._pool = graph.pool()
         return graph, logits
+
+
+@cache
+def _aside(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream to record on, one a device: libraries keep a workspace for every stream they have seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def bucket(rows: int, columns: int, *, limits: tuple[int, int]) -> tuple[int, int]:

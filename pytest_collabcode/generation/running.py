@@ -91,6 +91,8 @@ class Run:
         sampling: how tokens are drawn.
         finish: told of every row that ends.
         prefill_tokens: of prompts, processed together.
+        kept: slots of an earlier run, at most one, taken where they fit; a run of a given batch size on a GPU leaves
+            its own here, so that the next need not record its steps anew.
     Attributes:
         n_rows: the largest number of rows together in the present or last run.
     Example:
@@ -108,11 +110,19 @@ class Run:
     """
 
     def __init__(
-        self, decoder: Decoder, stopper: Stopper, sampling: Sampling, finish: Finish, *, prefill_tokens: int = 1024
+        self,
+        decoder: Decoder,
+        stopper: Stopper,
+        sampling: Sampling,
+        finish: Finish,
+        *,
+        prefill_tokens: int = 1024,
+        kept: list[Slots] | None = None,
     ) -> None:
         self.n_rows = 0
         self._decoder, self._stopper, self._sampling, self._finish = decoder, stopper, sampling, finish
         self._prefill_tokens = prefill_tokens
+        self._kept = kept if kept is not None else []
         self._active: list[Row] = []
         self._next = torch.empty(0, dtype=torch.int64)  # the newest token of each active row, not fed yet
 
@@ -121,9 +131,18 @@ class Run:
         """Finish all rows, at most `batch_size` at a time."""
         queue = sorted(rows, key=lambda row: (len(row.prompt_ids), row.prompt_ids))  # taken from the end
         self.n_rows = batch_size or self._affordable(queue)
-        slots = Slots(self._decoder, rows=min(self.n_rows, len(queue)), new_tokens=self._sampling.max_new_tokens)
+        slots = self._slots(min(self.n_rows, len(queue)), len(queue[-1].prompt_ids) if queue else 0)
         self._active = []
         self._next = torch.empty(0, dtype=torch.int64, device=self._decoder.device)
+        try:
+            self._complete(queue, slots)
+            if batch_size and self._decoder.device.type == "cuda":
+                self._kept.append(slots)
+        finally:
+            if not self._kept:
+                slots.let_go()
+
+    def _complete(self, queue: list[Row], slots: Slots) -> None:
         while queue or self._active:
             free = self.n_rows - len(self._active)
             if queue and (not self._active or free >= max(1, self.n_rows // REFILL_SHARE)):
@@ -131,10 +150,21 @@ class Run:
             else:
                 self._step(slots)
 
+    def _slots(self, rows: int, longest: int) -> Slots:
+        new_tokens = self._sampling.max_new_tokens
+        while self._kept:
+            kept = self._kept.pop()
+            if kept.takes(rows, longest, new_tokens):
+                kept.clear()
+                return kept
+            kept.let_go()
+        return Slots(self._decoder, rows=rows, new_tokens=new_tokens)
+
     def _affordable(self, queue: Sequence[Row]) -> int:
-        most, budget = CPU_ROWS, CPU_CACHE_BYTES
-        if self._decoder.device.type == "cuda":
-            most, budget = GPU_ROWS, int(torch.cuda.mem_get_info(self._decoder.device)[0] * GPU_CACHE_SHARE)
+        most, budget, device = CPU_ROWS, CPU_CACHE_BYTES, self._decoder.device
+        if device.type == "cuda":
+            reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's, but unused
+            most, budget = GPU_ROWS, int((torch.cuda.mem_get_info(device)[0] + reusable) * GPU_CACHE_SHARE)
         longest_first = queue[: -most - 1 : -1]
         needs = [len(row.prompt_ids) + self._sampling.max_new_tokens for row in longest_first]
         return affordable_rows(self._decoder, needs, budget)
@@ -150,7 +180,7 @@ class Run:
         slots.admit(prefill, places)
         self._active.extend(chunk)
         shared = places != list(range(len(prompts)))  # samples of one prompt share its prefill
-        logits = prefill.logits[torch.tensor(places, device=self._decoder.device)] if shared else prefill.logits
+        logits = prefill.logits[_sent(places, torch.int64, self._decoder.device)] if shared else prefill.logits
         self._draw(slots, logits, began)
 
     def _chunk(self, queue: list[Row]) -> list[Row]:
@@ -176,7 +206,7 @@ class Run:
         """Draw a token for the last rows, whose logits these are, and let finished rows leave."""
         first = len(self._active) - logits.shape[0]
         rows = self._active[first:]
-        u = torch.tensor([row.u[len(row.new_ids)] for row in rows], dtype=torch.float64, device=logits.device)
+        u = _sent([row.u[len(row.new_ids)] for row in rows], torch.float64, logits.device)
         drawn = sampler.draw(logits, slots.history()[first:], self._sampling, u)
         self._next = torch.cat([self._next, drawn])
         tokens = drawn.tolist()
@@ -188,7 +218,7 @@ class Run:
         if gone:
             order = slots.evict(gone)
             self._active = [self._active[number] for number in order]
-            self._next = self._next[torch.tensor(order, dtype=torch.int64, device=logits.device)]
+            self._next = self._next[_sent(order, torch.int64, logits.device)]
 
     def _ends(self, row: Row) -> bool:
         reason = row.reason(self._stopper, self._sampling.max_new_tokens)
@@ -196,6 +226,12 @@ class Run:
             self._finish(row.generation(self._stopper, reason))
             row.end()
         return bool(reason)
+
+
+def _sent(numbers: Sequence[float], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Return numbers on the device, without the host waiting until they are there."""
+    tensor = torch.tensor(numbers, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _distinct(prompts: Sequence[list[int]]) -> tuple[list[list[int]], list[int]]:

@@ -88,7 +88,7 @@ def draw(logits: torch.Tensor, history: torch.Tensor, sampling: Sampling, u: tor
         [1]
     """
     if sampling.temperature == 0:
-        return penalize(logits, history, sampling.repetition_penalty).argmax(-1)
+        return penalize(logits.float(), history, sampling.repetition_penalty).argmax(-1)
     scores = _scores(logits, history, sampling)
     wanted = torch.full_like(u, sampling.top_p) if sampling.top_p < 1 else u
     drawn = torch.empty(scores.shape[0], dtype=torch.int64, device=scores.device)
@@ -118,7 +118,7 @@ def log_probabilities(
 
     """
     if sampling.temperature == 0:
-        likeliest = penalize(logits, history, sampling.repetition_penalty).argmax(-1)
+        likeliest = penalize(logits.float(), history, sampling.repetition_penalty).argmax(-1)
         return torch.where(likeliest == tokens, 0.0, -math.inf).double()
     scores = _scores(logits, history, sampling)
     if sampling.top_p >= 1 and not 0 < sampling.top_k < scores.shape[1]:

@@ -10,6 +10,7 @@ Source: Yu et al. 2022 (Orca) for replacing finished rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 
@@ -38,6 +39,8 @@ class Slots:
         >>> logits = slots.step(torch.tensor([1, 2, 3]))
         >>> tuple(logits.shape), slots.evict([0]), slots.history().tolist()
         ((3, 512), [2, 1], [[5, 3, 5, 5], [7, 8, 9, 2]])
+        >>> slots.clear(), slots.n_rows, slots.takes(4, 3, 5), slots.takes(4, 4, 5)
+        (None, 0, True, False)
     """
 
     def __init__(self, decoder: Decoder, *, rows: int, new_tokens: int, block_rows: int = BLOCK_ROWS) -> None:
@@ -52,7 +55,8 @@ class Slots:
         self._fed = torch.zeros(rows, dtype=torch.int64, device=decoder.device)
         self._numbers = torch.arange(rows, device=decoder.device)
         self._tokens = self._fed.new_zeros(rows, 0)
-        self._graphs = Graphs(self._forward) if self._on_gpu else None
+        self._longest = 0  # tokens of the first prompt, for which the buffers were made
+        self._graphs = Graphs(self._forward, decoder.device) if self._on_gpu else None
 
     @property
     def n_rows(self) -> int:
@@ -66,16 +70,20 @@ class Slots:
             prefill: none of its prompts longer than those before.
             places: repeated for further samples of a prompt.
         """
-        first = self.n_rows
-        for row, place in enumerate(places, start=first):
-            ids = prefill.tokens[place]
-            block = self._block_of(row, prefill, place)
-            block.fill(row - block.first, prefill, place)
+        first = row = self.n_rows
+        for place, same in groupby(places):
+            ids, end = prefill.tokens[place], row + len(list(same))
+            self._lengths += [len(ids)] * (end - row)
             if not self._tokens.shape[1]:
                 self._tokens = self._fed.new_zeros(self.capacity, len(ids) + self.new_tokens)
-            self._tokens[row] = ids[0]  # repeats are harmless to the repetition penalty
-            self._tokens[row, : len(ids)] = torch.tensor(ids, device=self._fed.device)
-            self._lengths.append(len(ids))
+                self._longest = prefill.source.lengths[place] if prefill.source else len(ids)
+            self._tokens[row:end] = ids[0]  # repeats are harmless to the repetition penalty
+            self._tokens[row:end, : len(ids)] = torch.tensor(ids, device=self._fed.device)
+            while row < end:
+                block = self._block_of(row, prefill, place)
+                here = slice(row - block.first, min(end - block.first, block.rows))
+                block.fill(here, prefill, place)
+                row = block.first + here.stop
         self._ends[first : self.n_rows] = torch.tensor(self._lengths[first:], device=self._ends.device)
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -108,6 +116,19 @@ class Slots:
         self._ends[n:] = 0
         self._lengths = [self._lengths[old] for old in order]
         return order
+
+    def takes(self, rows: int, longest: int, new_tokens: int) -> bool:
+        """Return whether, once cleared, it holds so many rows of prompts up to so many tokens, and new ones."""
+        return rows <= self.capacity and longest <= self._longest and new_tokens <= self.new_tokens
+
+    def clear(self) -> None:
+        """Drop all rows; buffers and recorded steps stay for the next."""
+        self._lengths = []
+        self._ends.zero_()
+
+    def let_go(self) -> None:
+        """Drop the recorded steps, which hold on to these rows: else they wait for the garbage collector."""
+        self._graphs = None
 
     def history(self) -> torch.Tensor:
         """Return the tokens of each row so far, padded with its own first token: int64, (n_rows, T)."""

@@ -75,7 +75,11 @@ def load(checkpoint: Checkpoint, *, device: str = "cpu") -> LoadedModel:
     tokenizer = load_tokenizer(checkpoint)
     _check_tokenizer(checkpoint, tokenizer, model)
     if checkpoint.adapter:
-        model = merge_adapter(model, checkpoint.adapter).to(dtype)  # merged in float32, rounded once
+        model = merge_adapter(model, checkpoint.adapter)
+        for parameter in model.parameters():  # merged in float32, rounded once; `.to` would round rotary frequencies
+            parameter.data = parameter.data.to(dtype)
+    if device.startswith("cuda"):
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it builds a plan for every new length: tens of ms each
     try:
         return LoadedModel(model=model.to(device).eval(), tokenizer=tokenizer, checkpoint=checkpoint, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -148,7 +152,7 @@ def skeleton(checkpoint: Checkpoint) -> Any:
         ('LlamaForCausalLM', {'meta'})
     """
     _require_files(checkpoint)
-    return _from_pretrained(checkpoint, {"device_map": {"": "meta"}})
+    return _from_pretrained(checkpoint, {"device_map": {"": "meta"}, "dtype": torch.float32})
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> Any:
@@ -187,8 +191,9 @@ def native_dtype(device: str) -> torch.dtype:
         >>> native_dtype("cpu")
         torch.float32
     """
-    gpu = torch.device(device).type == "cuda" and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return torch.bfloat16 if gpu else torch.float32
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
 
 
 def _require_files(checkpoint: Checkpoint) -> None:

@@ -48,7 +48,7 @@ def measured_peaks(device: str, *, dtype: torch.dtype = torch.float32, seconds: 
     """
     on_cpu = device == "cpu"
     side = CPU_GEMM if on_cpu else GPU_GEMM
-    a, b = (torch.ones(side, side, dtype=dtype, device=device) for _ in range(2))
+    a, b = (torch.rand(side, side, device=device).sub_(0.5).to(dtype) for _ in range(2))  # ones draw too little power
     product = torch.empty_like(a)
     source = torch.ones((CPU_COPY_BYTES if on_cpu else GPU_COPY_BYTES) // 4, device=device)
     target = torch.empty_like(source)

@@ -77,7 +77,7 @@ class StateFile:
         if hashlib.sha256(content).digest() != check:
             return None
         try:
-            values = torch.load(io.BytesIO(content), weights_only=True)
+            values = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
         except (RuntimeError, pickle.UnpicklingError, EOFError):  # written by another torch
             return None
         return values if isinstance(values, dict) else None

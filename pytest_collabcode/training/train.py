@@ -122,7 +122,7 @@ def _train_into(
         before = train(regime.before, corpus, recipe, resources=resources, base=base)
         earlier = read_history(before.path).stages
     state = StateFile(target.parent.parent / "partial" / f"{target.name}.state", every_s=resources.save_every_s)
-    with _deterministic(resources.threads):
+    with _deterministic(resources):
         model, tokenizer = _start(before, corpus, recipe, resources)
         job = Job(
             model=model.to(resources.device),
@@ -194,12 +194,13 @@ def _hyperparameters(job: Job, resources: Resources, corpus: Corpus, base: Check
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
+def _deterministic(resources: Resources) -> Iterator[None]:
     """Set the number of threads, and keep torch's global random state for the caller."""
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(resources.threads)
+    gpus = [torch.device(resources.device)] if resources.device.startswith("cuda") else []
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(gpus):  # without the argument, of all GPUs, busy or not
             yield
     finally:
         torch.set_num_threads(before)

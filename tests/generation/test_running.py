@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+import weakref
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pytest_collabcode.generation.decoders import own_decoder
+from pytest_collabcode.generation.graphs import bucket
 from pytest_collabcode.generation.running import Row, Run
 from pytest_collabcode.generation.slots import Slots
 from pytest_collabcode.generation.stopping import Stopper
@@ -120,6 +125,114 @@ def test_rows_of_several_prompts_join_and_leave_without_a_gap() -> None:
     )
     run.run(rows(23, 5), 9)
     assert sorted(finished) == [(i, NEW_TOKENS) for i in range(23)] and run.n_rows == 9
+
+
+class Spelled:
+    """A tokenizer whose text tells the tokens."""
+
+    def decode(self, ids: list[int], **_: bool) -> str:
+        return "".join(f"<{number}>" for number in ids)
+
+
+class Eager:
+    """What `Graphs` does on a GPU, without recording: it holds on to the rows as a recorded step does."""
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def __call__(self, n: int, width: int, *, limits: tuple[int, int]) -> torch.Tensor:
+        return self._step(*bucket(n, width, limits=limits))
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[weakref.ref[Slots]]:
+    """The slots that were made, each with its rows in one block and its steps run as on a GPU."""
+    made: list[weakref.ref[Slots]] = []
+    init = Slots.__init__
+
+    def as_on_a_gpu(self: Slots, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs, block_rows=kwargs["rows"])
+        self._graphs = Eager(self._forward)  # type: ignore[assignment]
+        made.append(weakref.ref(self))
+
+    monkeypatch.setattr(Slots, "__init__", as_on_a_gpu)
+    return made
+
+
+def completed(the_rows: list[Row], batch_size: int | None, kept: list[Slots]) -> set[tuple[int, str]]:
+    found = set()
+    run = Run(
+        own_decoder(model(2)),
+        Stopper(Spelled(), [], []),
+        SAMPLED,
+        lambda generation: found.add((generation.sample_index, generation.completion)),
+        kept=kept,
+    )
+    run.run(the_rows, batch_size)
+    return found
+
+
+@pytest.mark.parametrize("memory_runs_out", [False, True])
+def test_a_run_lets_its_rows_go_and_leaves_nothing_to_the_garbage_collector(
+    memory_runs_out: bool, made: list[weakref.ref[Slots]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: Run, slots: Slots) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    if memory_runs_out:
+        monkeypatch.setattr(Run, "_step", step)
+    gc.disable()
+    try:
+        with suppress(torch.OutOfMemoryError):
+            completed(rows(6, 2), 4, [])
+        assert [slots() for slots in made] == [None]
+    finally:
+        gc.enable()
+
+
+def test_slots_of_an_earlier_run_give_what_new_ones_give(made: list[weakref.ref[Slots]]) -> None:
+    expected = completed(rows(5, 2), 4, [])
+    decoder = own_decoder(model(2))
+    slots = Slots(decoder, rows=4, new_tokens=NEW_TOKENS)
+    slots.admit(decoder.read([list(range(1, 40))]), [0])
+    for some in (rows(9, 3), rows(5, 2)):
+        found = completed(some, 4, [slots])
+    assert found == expected and len(made) == 2  # none beside those without any kept, and these
+
+
+@pytest.mark.parametrize(
+    ("made_for", "n_made"),
+    [({"rows": 3}, 2), ({"new_tokens": NEW_TOKENS - 1}, 2), ({"rows": 9, "new_tokens": 99}, 1)],
+)
+def test_slots_that_are_too_small_are_made_anew(
+    made_for: dict[str, int], n_made: int, made: list[weakref.ref[Slots]]
+) -> None:
+    decoder = own_decoder(model(2))
+    kept = [Slots(decoder, **{"rows": 4, "new_tokens": NEW_TOKENS, **made_for})]
+    kept[0].admit(decoder.read([list(range(1, 40))]), [0])
+    assert completed(rows(5, 2), 4, kept) == completed(rows(5, 2), 4, [])
+    assert len(made) == n_made + 1 and kept == []
+
+
+@cuda
+def test_a_step_on_a_gpu_waits_for_its_tokens_and_the_end_of_nuclei_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, waits = Run._step, list[int]()
+
+    def watched(self: Run, slots: Slots) -> None:
+        recorded = slots._graphs.n_recorded
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                step(self, slots)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        if slots._graphs.n_recorded == recorded and len(self._active) == 8:  # none recorded, nobody left
+            waits.append(sum("synchronizing CUDA operation" in str(w.message) for w in caught))
+
+    monkeypatch.setattr(Run, "_step", watched)
+    Run(own_decoder(model(2).to("cuda")), Stopper(Silent(), [], []), SAMPLED, ignored).run(rows(8, 2), None)
+    assert waits and max(waits) <= 2
 
 
 @cuda

@@ -15,6 +15,7 @@ from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.errors import CheckpointError, ConfigurationError
 from pytest_collabcode.generation.store import generation_digest
 from pytest_collabcode.models import adapter as module
+from pytest_collabcode.models import load as loading
 from pytest_collabcode.models.load import check_weights, load
 from pytest_collabcode.options import adapter_option
 from pytest_collabcode.records import Sampling
@@ -51,6 +52,18 @@ def test_merged_logits_are_those_of_the_adapter_beside_the_model(tiny: Path, tmp
     assert float((apart - together).abs().max()) <= 1e-5 < float((plain - together).abs().max())
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
     assert not [name for name, _ in merged.named_modules() if "lora" in name]
+
+
+def test_merging_rounds_weights_and_leaves_the_frequencies_of_positions(
+    tiny: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "native_dtype", lambda device: torch.bfloat16)
+    merged, plain = (
+        load(c).model for c in (with_adapter(read_checkpoint(tiny), adapter, named=False), read_checkpoint(tiny))
+    )
+    assert {p.dtype for p in merged.parameters()} == {torch.bfloat16}
+    frequencies, unmerged = (dict(m.named_buffers())["model.rotary_emb.inv_freq"] for m in (merged, plain))
+    assert frequencies.dtype == torch.float32 and torch.equal(frequencies, unmerged)
 
 
 def test_another_adapter_is_another_subject_and_shares_no_stored_result(tiny: Path, adapter: Path) -> None:

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.errors import CheckpointError
-from pytest_collabcode.models.load import check_weights, load
+from pytest_collabcode.generation.decoders import FAMILIES
+from pytest_collabcode.models.load import check_weights, load, skeleton
 from pytest_collabcode.models.tokenizer import train_tokenizer
 
 
@@ -110,6 +111,13 @@ def test_half_precision_weights_are_measured_in_float32(tiny: Path) -> None:
     change_tensors(tiny, lambda t: t.update({k: v.bfloat16() for k, v in t.items()}))
     change_config(tiny, dtype="bfloat16")
     assert load(read_checkpoint(tiny)).model.dtype == torch.float32
+
+
+def test_half_precision_weights_have_a_decoder_of_ours_before_and_after_they_are_loaded(tiny: Path) -> None:
+    change_tensors(tiny, lambda t: t.update({k: v.half() for k, v in t.items()}))
+    change_config(tiny, dtype="float16")
+    checkpoint = read_checkpoint(tiny)
+    assert all(any(family.fits(m) for family in FAMILIES) for m in (skeleton(checkpoint), load(checkpoint).model))
 
 
 def test_shards_are_read(tiny: Path) -> None:
