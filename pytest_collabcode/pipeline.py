@@ -205,8 +205,8 @@ class Pipeline:
                 raise NotStoredError("executions")
             self.require_isolation()
             unsafe, by_id = is_unsafe(level), {problem.task_id: problem for problem in problems}
-            humaneval.self_check(problems, unsafe=unsafe)
-            return partial(execute_each, by_id, unsafe=unsafe)
+            humaneval.self_check(problems, workers=self.bench.programs, unsafe=unsafe)
+            return partial(execute_each, by_id, workers=self.bench.programs, unsafe=unsafe)
 
         journal = self.store.journal("executions", digest_of(how_executed(level), list(problems)))
         return stored_executions(generations, begin, journal=journal, progress=self.bench.report)

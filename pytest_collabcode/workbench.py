@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from pytest_collabcode.corpus.consortium import Consortium, read_consortium
+from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.material import Material
 from pytest_collabcode.memorization.allow_list import load_allowed
 from pytest_collabcode.memorization.allowed import Allowed
@@ -33,6 +34,7 @@ class Workbench:
     Attributes:
         report: told now and then how far long work is.
         note: told what a reader of the run should know, a sentence each time; notes keeps them.
+        programs: generated ones that run at a time.
         only_stored: while True, what is not in the store raises NotStoredError instead of being computed.
     Example:
         >>> from pathlib import Path
@@ -57,6 +59,7 @@ class Workbench:
         self.report: Report = _silent
         self.notes: list[str] = []
         self.note: Callable[[str], None] = self.notes.append
+        self.programs = settings.workers if settings.device == "cpu" else usable_cores()
         self.only_stored = False
 
     @cached_property

@@ -95,7 +95,7 @@ def run_jobs(
                 job = waiting.pop()
                 threads = settings.workers // at_once if job.n_parameters >= MANY_PARAMETERS else 1
                 process: BaseProcess = context.Process(
-                    target=_work, args=(settings, job, threads, messages, os.getpid()), daemon=True
+                    target=_work, args=(settings, job, threads, at_once, messages, os.getpid()), daemon=True
                 )
                 process.start()
                 running[job.label] = (job, process)
@@ -155,7 +155,7 @@ def _ended(job: Job, process: BaseProcess, progress: Progress, failures: dict[tu
         failures.setdefault((job.subject, work), text)
 
 
-def _work(settings: Settings, job: Job, threads: int, messages: Any, parent: int) -> None:
+def _work(settings: Settings, job: Job, threads: int, at_once: int, messages: Any, parent: int) -> None:
     torch.set_num_threads(threads)
 
     def report(done: float, total: float, text: str) -> None:
@@ -169,6 +169,7 @@ def _work(settings: Settings, job: Job, threads: int, messages: Any, parent: int
         for work in job.works:
             messages.put((job, "failure", (work, str(error))))
         return
+    bench.programs = max(1, bench.programs // at_once)  # the other processes run programs too
     bench.report = report
     bench.note = lambda text: messages.put((job, "note", text))
     measures = Measures(Pipeline(bench))

@@ -1,12 +1,17 @@
 """As many processes as cores and memory allow, and no more; cores that are left over go to large models."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from pytest_collabcode import workers
+from pytest_collabcode import pipeline, workers
+from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.progress import Progress
+from pytest_collabcode.records import Generation, Problem
 from pytest_collabcode.settings import make_settings
+from pytest_collabcode.workbench import open_workbench
 from pytest_collabcode.workers import Job, run_jobs
 
 GB = 10**9
@@ -82,3 +87,36 @@ def test_no_more_processes_than_memory_holds(started, wanted, free, n):
     assert bool(notes) == (n < 8)
     if notes:
         assert f"so {n} instead of 8 processes" in notes[0] and "GB of memory are free" in notes[0]
+
+
+@pytest.mark.parametrize(("at_once", "programs"), [(1, 8), (3, 2), (20, 1)])
+def test_processes_share_the_cores_for_generated_programs_as_well(monkeypatch, at_once, programs):
+    bench = SimpleNamespace(programs=8)
+    monkeypatch.setattr(workers, "open_workbench", lambda settings: bench)
+    monkeypatch.setattr(workers, "Pipeline", lambda given: given)
+    monkeypatch.setattr(workers, "Measures", lambda given: SimpleNamespace(do=lambda *work: None))
+    workers._work(None, jobs(1, SMALL)[0], torch.get_num_threads(), at_once, None, 0)
+    assert bench.programs == programs
+
+
+@pytest.mark.parametrize(("options", "programs"), [({"workers": "3"}, 3), ({"workers": "1", "device": "cuda"}, 5)])
+def test_as_many_programs_run_at_a_time_as_there_are_workers_and_beside_a_gpu_all_cores(
+    monkeypatch, tmp_path, options, programs
+):
+    monkeypatch.setattr("pytest_collabcode.workbench.usable_cores", lambda: 5)
+    asked = []
+
+    def execute_each(problems, generations, numbers, *, workers, unsafe):
+        asked.append(workers)
+        raise KeyboardInterrupt  # nothing is to be run
+
+    monkeypatch.setattr(pipeline, "execute_each", execute_each)
+    monkeypatch.setattr(pipeline.humaneval, "self_check", lambda problems, *, workers, unsafe: asked.append(workers))
+    settings = make_settings(directory=tmp_path, options={"store": str(tmp_path), **options})
+    problem = Problem(task_id="t", prompt="def f():\n", test="def check(f): assert f()", entry_point="f")
+    drawn = Generation(
+        task_id="t", sample_index=0, completion="    return 1\n", n_tokens=1, duration_s=0.0, stop_reason="eos"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(open_workbench(settings)).executions([problem], [drawn])
+    assert asked == [programs, programs]

@@ -106,7 +106,8 @@ def accept(
         One line per entry that was added or changed.
     Raises:
         ConfigurationError: the report cannot be read, is of a partial run, or has nothing of these subjects and
-            metrics, or the baseline cannot be read. A red run may be accepted: a first baseline comes from one.
+            metrics, or the baseline cannot be read, or generated programs ran without isolation. A red run may be
+            accepted: a first baseline comes from one.
         StoreError: the baseline cannot be written.
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -128,6 +129,12 @@ def accept(
     if not chosen:
         what = "nothing of these metrics of these subjects" if comparable else "nothing that can be compared later"
         raise ConfigurationError(f"{report_path} holds {what}, so there is nothing to accept")
+    unsafe = next(filter(None, map(unsafe_level, chosen)), "")
+    if unsafe:
+        raise ConfigurationError(
+            f"{report_path}: generated programs ran without isolation ({unsafe}), so they are no measure for "
+            "later runs; run them where they are isolated (collabcode doctor), or choose other metrics with --metric"
+        )
     entries = dict(load_baseline(baseline_path).measurements) if baseline_path.exists() else {}
     changes = []
     for measurement in chosen:
@@ -144,6 +151,18 @@ def accept(
     except OSError as error:
         raise StoreError(f"{baseline_path} cannot be written: {error.strerror}") from error
     return changes
+
+
+def unsafe_level(measurement: Measurement) -> str:
+    """Return the level of isolation of a measurement's programs if it keeps nothing in, else "".
+
+    Example:
+        >>> how = (("isolation", "unsafe: none"),)
+        >>> unsafe_level(Measurement(name="pass@1", subject="s", value=1.0, signature=how))
+        'unsafe: none'
+    """
+    level = dict(measurement.signature).get("isolation", "")
+    return level if level.startswith("unsafe") else ""
 
 
 def _refuse_unknown(path: Path, key: str, wanted: Sequence[str], known: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from pytest_collabcode.records import (
     signature_text,
     value_text,
 )
+from pytest_collabcode.report.files import unsafe_level
 
 MAX_EVIDENCE = 10
 CONTROLS = {  # metric -> what the hits are compared with
@@ -241,8 +242,7 @@ def final_line(outcome: Outcome) -> str:
 
 def _unsafe(verdicts: Sequence[Verdict]) -> str:
     """Return a clause that says so if generated programs ran with nothing to keep them in."""
-    levels = [dict(v.measurement.signature).get("isolation", "") for v in verdicts if v.measurement]
-    unsafe = next((level for level in levels if level.startswith("unsafe")), "")
+    unsafe = next(filter(None, (unsafe_level(v.measurement) for v in verdicts if v.measurement)), "")
     return f"; generated programs ran WITHOUT ISOLATION ({unsafe})" if unsafe else ""
 
 

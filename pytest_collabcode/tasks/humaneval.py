@@ -75,11 +75,12 @@ def require_samples(n: int, k: int) -> None:
         raise ConfigurationError(f"pass@{k} needs n_samples >= {k}, got {n}")
 
 
-def self_check(problems: Sequence[Problem], *, unsafe: bool = False) -> None:
+def self_check(problems: Sequence[Problem], *, workers: int | None = None, unsafe: bool = False) -> None:
     """Prove on a few problems that the executor tells right from wrong.
 
     Args:
         problems: N_SELF_CHECKS of them, evenly spread, are tried with their reference solution and with a stub.
+        workers: as `execute` takes it.
         unsafe: as `execute` takes it.
     Raises:
         MeasurementError: a reference solution failed or a stub passed, so no pass@k measured here means anything.
@@ -89,7 +90,8 @@ def self_check(problems: Sequence[Problem], *, unsafe: bool = False) -> None:
     """
     chosen = {p.task_id: p for p in problems[:: max(1, -(-len(problems) // N_SELF_CHECKS))]}
     texts = [(p, text) for p in chosen.values() for text in (p.canonical_solution, _STUB)]
-    executions = execute(chosen, [_generation(p, i, text) for i, (p, text) in enumerate(texts)], unsafe=unsafe)
+    programs = [_generation(p, i, text) for i, (p, text) in enumerate(texts)]
+    executions = execute(chosen, programs, workers=workers, unsafe=unsafe)
     for (problem, text), execution in zip(texts, executions, strict=True):
         what, expected = ("a stub", Outcome.FAILED) if text is _STUB else ("the reference solution", Outcome.PASSED)
         if execution.outcome is not expected:

@@ -60,7 +60,7 @@ def shingles(text):
 
 
 @pytest.mark.parametrize(("elements", "banding"), [(words, PAPER), (shingles, BANDING)], ids=["words", "shingles"])
-def test_signatures_of_whole_sets_against_a_call_per_element(benchmark, texts, elements, banding):
+def test_signatures_of_whole_sets_against_a_call_per_element(benchmark, say, texts, elements, banding):
     sets = [elements(text) for text in texts]
     timing = paired_ratio(
         lambda: list(banding.signatures(sets)),
@@ -75,12 +75,12 @@ def test_signatures_of_whole_sets_against_a_call_per_element(benchmark, texts, e
         "reference_megabytes_per_s": megabytes / min(timing.reference_s),
         "elements": sum(map(len, sets)),
     }
-    print(f"\nMinHash, {banding.permutations} permutations of {elements.__name__}: {timing.speedup:.1f}x")
+    say(f"MinHash, {banding.permutations} permutations of {elements.__name__}: {timing.speedup:.1f}x")
     benchmark.pedantic(lambda: list(banding.signatures(sets)), rounds=3, warmup_rounds=1)
     assert timing.speedup >= AT_LEAST
 
 
-def test_the_full_path_against_the_paper_s(benchmark, texts):
+def test_the_full_path_against_the_paper_s(benchmark, say, texts):
     word = re.compile(r"\w+")  # each once, which favours it
 
     def paper():
@@ -91,6 +91,6 @@ def test_the_full_path_against_the_paper_s(benchmark, texts):
 
     timing = paired_ratio(ours, paper, rounds=5, warmup=1)
     benchmark.extra_info["speedup"] = timing.speedup
-    print(f"\nMinHash, from text to signatures: {timing.speedup:.1f}x")
+    say(f"MinHash, from text to signatures: {timing.speedup:.1f}x")
     benchmark.pedantic(ours, rounds=3, warmup_rounds=1)
     assert timing.speedup >= AT_LEAST

@@ -93,6 +93,21 @@ def test_what_is_no_baseline_is_not_updated(tmp_path):
     assert (tmp_path / "b.json").read_text() == '{"schema": 1}'
 
 
+def test_what_ran_without_isolation_is_not_accepted_and_the_rest_may_be(tmp_path):
+    items = (Item(key="a", value=1.0),)
+    ran = Measurement(
+        name="pass@1", subject="s", value=1.0, items=items, signature=(("isolation", "unsafe: seccomp+rlimits"),)
+    )
+    both = Report(green=True, partial=False, measurements=(ran, HITS), verdicts=(), environment=())
+    write_report(both, "json", tmp_path / "r.json")
+    with pytest.raises(ConfigurationError, match=r"ran without isolation \(unsafe: seccomp\+rlimits\).*--metric"):
+        accept(tmp_path / "r.json", tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()
+    assert len(accept(tmp_path / "r.json", tmp_path / "b.json", metrics=["memorization_ratio"])) == 1
+    write_report(report(replace(ran, signature=(("isolation", "bwrap namespaces"),))), "json", tmp_path / "r.json")
+    assert len(accept(tmp_path / "r.json", tmp_path / "b.json")) == 1
+
+
 def test_a_partial_run_is_not_accepted(tmp_path):
     write_report(replace(report(HITS), partial=True), "json", tmp_path / "r.json")
     with pytest.raises(ConfigurationError, match="PARTIAL"):
