@@ -3,6 +3,9 @@
 import errno
 import re
 import shutil
+import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -205,3 +208,17 @@ def test_the_store_is_listed_sized_and_cleaned(tiny_store, tmp_path, capsys):
     assert main(["store", "clean", f"--store={store}"]) == 0
     assert "freed 2.0 MB" in capsys.readouterr().out
     assert (store / "models" / "m" / "w").exists() and not (store / "generations").exists()
+
+
+def test_an_answer_that_was_given_stays_when_the_process_is_interrupted_while_it_ends(tmp_path):
+    program = (
+        "import atexit, os, signal, sys; from pytest_collabcode.__main__ import main; "
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT); "
+        f"sys.argv = ['collabcode', 'store', 'size', '--store={tmp_path / 'none'}']; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and ended.stderr == "", ended.stderr
+    broken = subprocess.run(
+        [sys.executable, "-c", program.replace("__main__", "cli")], capture_output=True, check=False
+    )
+    assert broken.returncode in (-signal.SIGINT, 0) and b"KeyboardInterrupt" in broken.stderr  # the test can fail
