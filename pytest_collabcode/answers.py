@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar, cast
 
-import torch
-
 from pytest_collabcode.intervals import with_clusters
 from pytest_collabcode.pipeline import Pipeline
 from pytest_collabcode.records import Checkpoint, Measurement
@@ -49,16 +47,21 @@ class Answers:
             self._known[key] = compute()
         return cast(T, self._known[key])
 
-    def signed(self, measured: Iterable[Measurement], checkpoint: Checkpoint) -> Measured:
-        """Return the measurements with clusters, profile, seed, corpus, weights and versions in their signatures."""
+    def signed(self, measured: Iterable[Measurement], checkpoint: Checkpoint, *, scores: bool = False) -> Measured:
+        """Return the measurements with clusters, profile, seed, corpus, weights and versions in their signatures.
+
+        Args:
+            measured: of one checkpoint.
+            checkpoint: that was asked.
+            scores: it was asked for token scores or embeddings, which the scorer gives.
+        """
         settings = self.pipeline.settings
         shared = {
             "profile": settings.profile.name,
             "seed": str(settings.seed),
             "corpus": self.pipeline.material.corpus.digest[:8],
             "weights": checkpoint.weights_digest[:8],
-            "torch": str(torch.__version__),
-            **dict(self.pipeline.opening.signature(checkpoint)),
+            **dict(self.pipeline.opening.signature(checkpoint, scores=scores)),
         }
         return tuple(
             replace(m, signature=tuple({**dict(m.signature), **(shared | dict(m.signature))}.items()))

@@ -16,6 +16,7 @@ from typing import Any
 
 from pytest_collabcode import __version__
 from pytest_collabcode.commands.arguments import add_clones, add_execute, add_index
+from pytest_collabcode.commands.wording import harmless
 from pytest_collabcode.errors import CollabcodeError, ConfigurationError, NegativeAnswerError
 from pytest_collabcode.settings import PROFILES, Settings, make_settings
 
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except CollabcodeError as error:
-        print(f"collabcode {options.command}: {error}", file=sys.stderr)
+        print(harmless(f"collabcode {options.command}: {error}"), file=sys.stderr)
         return _exit_code(error)
     except KeyboardInterrupt:
         print(f"collabcode {options.command}: interrupted; {options.kept}", file=sys.stderr)
@@ -294,4 +295,4 @@ def _execute(options: argparse.Namespace) -> int:
 
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
-        print(line, flush=True)
+        print(harmless(line), flush=True)

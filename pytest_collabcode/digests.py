@@ -55,8 +55,18 @@ def digest_of(*parts: object) -> str:
         True
         >>> digest_of("ab", "c") == digest_of("a", "bc")
         False
+        >>> digest_of(chr(0x1F600)) == digest_of(chr(0xD83D) + chr(0xDE00))  # one character, two surrogates
+        False
     """
-    return digest_bytes(json.dumps(_plain(parts), sort_keys=True, ensure_ascii=True).encode())
+    plain = _plain(parts)
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=True)
+    if "\\ud" in text:  # an escape for each half of a character, or for a surrogate: where they meet they look alike
+        raw = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+        try:
+            raw.encode()
+        except UnicodeEncodeError:
+            return digest_bytes(raw.encode(errors="surrogatepass"))
+    return digest_bytes(text.encode())
 
 
 def _plain(value: object) -> object:

@@ -22,7 +22,7 @@ from pytest_collabcode.corpus.plants import read_plants
 from pytest_collabcode.corpus.sources import read_source
 from pytest_collabcode.corpus.wheels import find_wheel
 from pytest_collabcode.errors import CollabcodeError
-from pytest_collabcode.execution.sandbox import Isolation, probe
+from pytest_collabcode.execution.sandbox import LOOSE, Isolation, probe
 from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.models.probes import measured_peaks
 from pytest_collabcode.session import MIN_FREE_BYTES, Session
@@ -35,6 +35,8 @@ FURTHER_WALLS = {  # those that a sandbox holds without
     "landlock": "no Landlock: Linux 5.13 or newer has it, where it is enabled",
     "cgroup": "no control group: memory and pids of cgroup v2 are not handed down to this process",
 }
+
+BOUND_THREADS = "so that threads are bounded, run as a user other than root, or where cgroup v2 is handed down"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,8 @@ def _isolation(isolation: Isolation) -> Check:
         text = f"{isolation.reason}; until then a run that measures pass@k stops before it begins"
         return Check(name="isolation", ok=False, text=text)
     missing = [text for wall, text in FURTHER_WALLS.items() if wall not in isolation.level]
+    if LOOSE in isolation.bound and "cgroup" not in isolation.level:
+        missing.append(BOUND_THREADS)
     return Check(
         name="isolation", ok=True, text="; ".join([isolation.level, f"a sample has {isolation.bound}", *missing])
     )

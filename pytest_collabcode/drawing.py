@@ -12,8 +12,6 @@ from typing import Protocol
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Generation, Problem, Sampling
 
-FLUSH_EVERY = 8  # finished completions handed to on_batch at once
-
 Request = tuple[Problem, int]
 """A problem and the sample_index to draw."""
 
@@ -26,7 +24,7 @@ class Draw(Protocol):
     def __call__(
         self, requests: Sequence[Request], sampling: Sampling, *, on_batch: OnBatch, progress: Report | None = None
     ) -> None:
-        """Give every completion to on_batch, and tell progress how many are done."""
+        """Give every completion to on_batch as soon as it is finished, and tell progress how many are done."""
 
 
 def draw_all(draw: Draw, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
@@ -57,13 +55,12 @@ class Ledger:
     Args:
         total: completions that are wanted.
         progress: told how many are done.
-        on_batch: given completions as they are finished, eight at a time.
+        on_batch: given each completion when it is finished.
     Example:
         >>> told = []
         >>> ledger = Ledger(1, None, told.append)
         >>> ledger.finish(Generation(task_id="t", sample_index=0, completion="", n_tokens=0, duration_s=0,
         ...     stop_reason="eos"))
-        >>> ledger.flush()
         >>> [len(batch) for batch in told]
         [1]
     """
@@ -71,19 +68,10 @@ class Ledger:
     def __init__(self, total: int, progress: Report | None, on_batch: OnBatch) -> None:
         self._total, self._progress, self._on_batch = total, progress, on_batch
         self._n_done = 0
-        self._unsent: list[Generation] = []
 
     def finish(self, generation: Generation) -> None:
-        """Count a finished completion and hand over every eighth time."""
+        """Hand over a finished completion at once, so that a kill loses none, and count it."""
+        self._on_batch([generation])
         self._n_done += 1
-        self._unsent.append(generation)
-        if len(self._unsent) >= FLUSH_EVERY:
-            self.flush()
         if self._progress is not None:
             self._progress(self._n_done, self._total, "generating")
-
-    def flush(self) -> None:
-        """Hand over what on_batch has not been given yet."""
-        unsent, self._unsent = self._unsent, []
-        if unsent:
-            self._on_batch(unsent)

@@ -14,13 +14,14 @@ from contextlib import closing
 
 from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import InternalSampleError, IsolationError
+from pytest_collabcode.execution.executor import program_key
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS
 from pytest_collabcode.execution.sandbox import Isolation, probe
 from pytest_collabcode.journal import Journal
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Execution, Generation, Outcome
 
-EXECUTION_VERSION = 2  # raise whenever the same program may come to another end
+EXECUTION_VERSION = 3  # raise whenever the same program may come to another end
 UNSAFE = "unsafe"  # how a level begins that keeps nothing in
 
 Run = Callable[[Sequence[Generation], Sequence[int]], Iterator[tuple[int, Execution]]]
@@ -119,7 +120,7 @@ def stored_executions(
         ...     stored_executions([generation], None, journal=journal, progress=None) == first  # nothing runs now
         True
     """
-    samples = [(g.task_id, g.sample_index, f"{g.task_id}|{digest_of(g.completion)}") for g in generations]
+    samples = [(g.task_id, g.sample_index, program_key(g)) for g in generations]
     known = journal.read()
     if any(key not in known for *_, key in samples):
         run = begin()
@@ -128,22 +129,22 @@ def stored_executions(
             missing = {key: number for number, (*_, key) in enumerate(samples) if key not in known}
             with closing(_run(run, generations, sorted(missing.values()))) as ended:
                 for n_done, (number, execution) in enumerate(ended, start=1):
-                    journal.append({samples[number][-1]: _row(execution)})
+                    journal.append({samples[number][-1]: to_row(execution)})
                     progress(n_done, len(missing), "executing")
             known = journal.read()
     rows = known.ordered((key for *_, key in samples), make=tuple)
-    return [_execution(task_id, index, row) for (task_id, index, _), row in zip(samples, rows, strict=True)]
+    return [from_row(row, task_id, index) for (task_id, index, _), row in zip(samples, rows, strict=True)]
 
 
-def _run(
-    run: Run, generations: Sequence[Generation], numbers: Sequence[int]
-) -> Generator[tuple[int, Execution], None, None]:
-    """Run what there is to run; closing this ends what runs."""
-    if numbers:
-        yield from run(generations, numbers)
+def to_row(execution: Execution) -> list[object]:
+    """Return what a journal keeps of an execution under its program_key; equal programs share it.
 
-
-def _row(execution: Execution) -> list[object]:
+    Raises:
+        InternalSampleError: the tool failed on the sample, which is named: that is no outcome.
+    Example:
+        >>> to_row(Execution(task_id="t", sample_index=0, outcome=Outcome.PASSED, duration_s=0.1, isolation="bwrap"))
+        [<Outcome.PASSED: 'passed'>, 0.1, 'bwrap', '']
+    """
     if execution.outcome is Outcome.INTERNAL_ERROR:
         raise InternalSampleError(
             f"{execution.task_id}#{execution.sample_index}: the tool failed on this sample, "
@@ -152,7 +153,13 @@ def _row(execution: Execution) -> list[object]:
     return [execution.outcome, execution.duration_s, execution.isolation, execution.detail]
 
 
-def _execution(task_id: str, sample_index: int, row: Sequence[object]) -> Execution:
+def from_row(row: Sequence[object], task_id: str, sample_index: int) -> Execution:
+    """Return the execution of a sample whose program has this row.
+
+    Example:
+        >>> from_row(["passed", 0.1, "bwrap", ""], "t", 7).passed
+        True
+    """
     outcome, duration_s, isolation, detail = row
     return Execution(
         task_id=task_id,
@@ -162,3 +169,11 @@ def _execution(task_id: str, sample_index: int, row: Sequence[object]) -> Execut
         isolation=sys.intern(str(isolation)),  # thousands share one
         detail=sys.intern(str(detail)),
     )
+
+
+def _run(
+    run: Run, generations: Sequence[Generation], numbers: Sequence[int]
+) -> Generator[tuple[int, Execution], None, None]:
+    """Run what there is to run; closing this ends what runs."""
+    if numbers:
+        yield from run(generations, numbers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import nullcontext
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ class Gatekeeper:
         self.config = config
         self.settings = settings
         self.session = Session(settings, config.hook)
+        self._reported: list[dict[str, Any]] = []  # what tests recorded, in the order in which they ended
         self.measurements: list[Measurement] = []
         self.verdicts: list[Verdict] = []
         self.errors: dict[tuple[str, str], str] = {}  # (subject, metric) -> why it was not measured
@@ -174,26 +176,45 @@ class Gatekeeper:
         error = call.excinfo.value if call.excinfo else None
         if isinstance(error, CollabcodeError | GateError):
             report.longrepr = str(error)
-        if isinstance(error, CollabcodeError):
-            subject = _subject(item)
-            vars(report)["collabcode_errors"] = [[subject, metric, str(error)] for metric in _metrics(item)]
-        if call.when == "call" and _RECORDED in item.stash:
-            vars(report)["collabcode"] = item.stash[_RECORDED]
+        records = item.stash.get(_RECORDED, []) if call.when == "call" else []
+        metrics = _metrics(item) if isinstance(error, CollabcodeError) else ()
+        if records or metrics:
+            errors = [[_subject(item), metric, str(error)] for metric in metrics]
+            vars(report)["collabcode"] = {
+                "place": item.session.items.index(item),
+                "records": records,
+                "errors": errors,
+                "narrowed": self.narrowed,
+                "regimes": self.session.pipeline.trainings.regimes,
+                "notes": list(self.session.pipeline.bench.notes),
+            }
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Collect the verdicts of a test on the side that decides the exit code."""
-        for plain in getattr(report, "collabcode", ()):
-            measurements, verdicts = record_from_plain(plain)
-            self.measurements += measurements
-            self.verdicts += verdicts
-        for subject, metric, text in getattr(report, "collabcode_errors", ()):
-            self.errors[subject, metric] = text
+        """Keep what a test recorded on the side that decides the exit code."""
+        if hasattr(report, "collabcode"):
+            self._reported.append(report.collabcode)
 
     # --- after the tests
 
+    def _collect(self, recorded: dict[str, Any]) -> None:
+        """Take over what one test measured, and what its process, perhaps a worker of xdist, knows of the run."""
+        for plain in recorded["records"]:
+            measurements, verdicts = record_from_plain(plain)
+            self.measurements += measurements
+            self.verdicts += verdicts
+        self.errors |= {(subject, metric): text for subject, metric, text in recorded["errors"]}
+        self.narrowed = self.narrowed or recorded["narrowed"]
+        for regime in recorded["regimes"]:
+            self.session.pipeline.trained(regime)
+        for note in recorded["notes"]:
+            if note not in self.session.pipeline.bench.notes:
+                self.session.pipeline.bench.note(note)
+
     def _complete(self, session: pytest.Session) -> None:
         self.judged = True
+        for recorded in sorted(self._reported, key=itemgetter("place")):  # whichever worker of xdist was first
+            self._collect(recorded)
         self.verdicts += self.session.unmeasured(self.verdicts, self.errors, narrowed=self.narrowed)
         self.proposals = self.session.write_proposals(self.measurements, self.errors)
         # A verdict blocks whatever became of its test: xfail, a swallowed exception, or no test at all.

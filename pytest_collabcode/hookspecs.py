@@ -17,6 +17,8 @@ def pytest_collabcode_load_backend(checkpoint: Checkpoint, device: str) -> Backe
     Asked when the checkpoint is first needed, even if every answer is stored already: results are kept under the name
     of the backend's class, and signatures name it. So load weights when the first question comes, not here.
 
+    It is asked for 16 problems or texts in a call, which is what a kill can lose; `draw` hands on each completion.
+
     Example, in a conftest.py:
 
         def pytest_collabcode_load_backend(checkpoint, device):

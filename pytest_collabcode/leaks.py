@@ -146,14 +146,14 @@ class Leaks:
             stop=(*sampling.stop, *checkpoint.conventions.stop),
             signature=extraction.scheme_signature(sampling),
         )
-        return self.answers.signed(measured, checkpoint)
+        return self.answers.signed(measured, checkpoint, scores=True)
 
     def membership(self, subject: str) -> Measured:
         """Return how well token scores tell training functions from held-out ones."""
         checkpoint = self.pipeline.checkpoint(subject)
         tokens = (("tokens", str(self.pipeline.material.memorization_sampling.max_new_tokens)),)
         measured = membership_auroc(self._scored(subject, checkpoint), subject=subject, signature=tokens)
-        return self.answers.signed(measured, checkpoint)
+        return self.answers.signed(measured, checkpoint, scores=True)
 
     def near_verbatim(self, subject: str) -> Measured:
         """Return how many prompts' completions come close to the true body: the same completions as of the matrix."""

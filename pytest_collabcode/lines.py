@@ -74,3 +74,13 @@ def split_licence_header(text: str) -> tuple[str, str]:
         end = behind
     header = text[:end]
     return (header, text[len(header) :]) if _LICENCE_WORDS.search(header) else ("", text)
+
+
+def printable(text: str) -> str:
+    """Return text on one line, with escapes for whatever a terminal or a log could take for an order.
+
+    Example:
+        >>> print(printable("caf\\xe9 \\x1b[31m\\n::error::\\ud800"))
+        café \\x1b[31m\\n::error::\\ud800
+    """
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -86,7 +86,7 @@ class Measures:
             codes = self.pipeline.embeddings(checkpoint, [pair.code for pair in pairs])
             seed = self.pipeline.bench.consortium.seed
             measured = retrieval.measure(pairs, queries, codes, subject=subject, pooling="mean", seed=seed)
-            return self.answers.signed(measured, checkpoint)
+            return self.answers.signed(measured, checkpoint, scores=True)
 
         return self.answers.once(subject, "retrieval", measure)
 

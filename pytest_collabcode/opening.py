@@ -10,7 +10,9 @@ import gc
 from collections.abc import Callable
 from importlib import metadata
 
+import tokenizers
 import torch
+import transformers
 
 from pytest_collabcode.backends.endpoint import EndpointBackend
 from pytest_collabcode.backends.vllm import VllmBackend, require_vllm
@@ -22,6 +24,8 @@ from pytest_collabcode.records import Backend, Checkpoint, Signature
 from pytest_collabcode.settings import Settings
 
 DEFAULT, TRANSFORMERS, ENDPOINT, VLLM = "torch", "transformers", "endpoint", "vllm"
+
+SIGNED = ("torch", "transformers", VLLM)  # tokenizers' version stands beside transformers', which asks for it
 
 OwnBackend = Callable[[Checkpoint], Backend | None]
 """What a plugin or conftest supplies for a checkpoint, if anything."""
@@ -40,7 +44,7 @@ class Opening:
         >>> model = Checkpoint(name="s", path=Path("s"), weights_digest="w", tokenizer_digest="", n_parameters=0)
         >>> settings = make_settings(directory=Path())
         >>> Opening(settings, lambda checkpoint: None).place("task", model)
-        'task cpu'
+        'task cpu torch ... transformers ... tokenizers ...'
         >>> own = Opening(settings, lambda checkpoint: SimpleNamespace())
         >>> own.place("task", model), own.signature(model)
         ('task SimpleNamespace', (('backend', 'SimpleNamespace'),))
@@ -82,7 +86,9 @@ class Opening:
         return self._open(checkpoint, self._scorer_name(checkpoint))
 
     def place(self, what: str, checkpoint: Checkpoint, *, scores: bool = False) -> str:
-        """Return what is asked with what answers it: another engine or kind of device rounds otherwise.
+        """Return what is asked with what answers it: another engine, version or kind of device rounds otherwise.
+
+        All that `signature` says of how a number was computed is in it, so that nothing computed otherwise is served.
 
         Args:
             what: the task, with its version.
@@ -91,18 +97,24 @@ class Opening:
         """
         name = self._scorer_name(checkpoint) if scores else self._name(checkpoint)
         where = self._settings.device.partition(":")[0] if name == DEFAULT else name
-        return " ".join([what, where, *(dtype for _, dtype in self._gpu_dtype(name))])
+        dtypes = (dtype for _, dtype in self._gpu_dtype(name))
+        versions = (f"{library} {version}" for library, version in _versions(name))
+        return " ".join([what, where, *dtypes, *versions])
 
-    def signature(self, checkpoint: Checkpoint) -> Signature:
-        """Return which back end and adapter a number depends on; nothing for our own decoders without one."""
-        name = self._name(checkpoint)
+    def signature(self, checkpoint: Checkpoint, *, scores: bool = False) -> Signature:
+        """Return which libraries, back end and adapter a number depends on; no back end for our own decoders.
+
+        Args:
+            checkpoint: that was asked.
+            scores: the scorer was.
+        """
+        name = self._scorer_name(checkpoint) if scores else self._name(checkpoint)
+        versions = [(library, version) for library, version in _versions(name) if library in SIGNED]
         if name == DEFAULT and not self._has_decoder(checkpoint):
             name = TRANSFORMERS  # its `generate` is what the default falls back to
-        pairs: list[tuple[str, str]] = [("backend", name)] if name != DEFAULT else []
+        pairs = versions + ([("backend", name)] if name != DEFAULT else [])
         if name == ENDPOINT:
             pairs.append(("weights", "unverified"))
-        if name == VLLM:
-            pairs.append((VLLM, metadata.version(VLLM)))
         pairs += self._gpu_dtype(name)
         if checkpoint.adapter is not None:
             pairs.append(("adapter", checkpoint.adapter.name))
@@ -162,3 +174,15 @@ class Opening:
             return own
         loaded = load(checkpoint, device=self._settings.device)
         return TorchBackend(loaded, batch_size=batch_size, own_decoders=name != TRANSFORMERS)
+
+
+def _versions(name: str) -> list[tuple[str, str]]:
+    """Return the libraries that a back end computes with here; none are known of a server or a plugin's own."""
+    if name not in (DEFAULT, TRANSFORMERS, VLLM):
+        return []
+    versions = [
+        ("torch", str(torch.__version__)),
+        ("transformers", transformers.__version__),
+        ("tokenizers", tokenizers.__version__),
+    ]
+    return versions + ([(VLLM, metadata.version(VLLM))] if name == VLLM else [])

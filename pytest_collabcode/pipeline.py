@@ -30,8 +30,15 @@ from pytest_collabcode.executions import (
     require_isolation,
     stored_executions,
 )
-from pytest_collabcode.generation.scoring import from_row, to_row
-from pytest_collabcode.generation.store import generation_digest, stored_generations, stored_rows
+from pytest_collabcode.generation.scoring import EMBED_TOKENS, from_row, to_row
+from pytest_collabcode.generation.store import (
+    Compute,
+    Portions,
+    generation_digest,
+    portions,
+    stored_generations,
+    stored_rows,
+)
 from pytest_collabcode.models.load import check_weights, load_tokenizer
 from pytest_collabcode.opening import Opening, OwnBackend
 from pytest_collabcode.records import (
@@ -216,23 +223,23 @@ class Pipeline:
         max_tokens = self.settings.profile.perplexity_max_tokens
         texts = [document.text for document in documents]
 
-        def compute(missing: Sequence[str]) -> list[list[Any]]:
-            scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
+        def compute(backend: Backend, missing: Sequence[str]) -> list[list[Any]]:
+            scores = backend.log_likelihood(missing, max_tokens=max_tokens)
             return [[s.log_likelihood, s.n_tokens, s.n_bytes, list(s.token_ids)] for s in scores]
 
-        what = self.opening.place(f"log_likelihood {max_tokens}", checkpoint)
-        rows = self._scored(checkpoint, what, texts, compute, "scoring text")
+        task = f"log_likelihood {max_tokens}"
+        rows = self._scored(checkpoint, task, texts, compute, "scoring text", window=max_tokens)
         return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2], token_ids=tuple(r[3])) for r in rows]
 
     def secret_scores(self, checkpoint: Checkpoint, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Return log-likelihoods of texts that must not be stored: their digests are, token ids are not."""
 
-        def compute(missing: Sequence[str]) -> list[list[Any]]:
-            scores = self.backend(checkpoint).log_likelihood(missing, max_tokens=max_tokens)
+        def compute(backend: Backend, missing: Sequence[str]) -> list[list[Any]]:
+            scores = backend.log_likelihood(missing, max_tokens=max_tokens)
             return [[s.log_likelihood, s.n_tokens, s.n_bytes] for s in scores]
 
-        what = self.opening.place(f"secret_likelihood {max_tokens}", checkpoint)
-        rows = self._scored(checkpoint, what, texts, compute, "scoring canaries")
+        task = f"secret_likelihood {max_tokens}"
+        rows = self._scored(checkpoint, task, texts, compute, "scoring canaries", window=max_tokens)
         return [TextScore(log_likelihood=r[0], n_tokens=r[1], n_bytes=r[2]) for r in rows]
 
     def token_scores(
@@ -243,37 +250,42 @@ class Pipeline:
         texts = [f"{len(prompt)} {prompt}{rest}" for prompt, rest in pairs]
         pair_of = dict(zip(texts, pairs, strict=True))
 
-        def compute(missing: Sequence[str]) -> list[list[Any]]:
-            backend = self.backend(checkpoint, scores=True)
+        def compute(backend: Backend, missing: Sequence[str]) -> list[list[Any]]:
             if not hasattr(backend, "token_scores"):  # an organization's own, of an older protocol
                 raise MeasurementError(f"{checkpoint.name}: its backend has no token_scores, so this is not measured")
             return [to_row(s) for s in backend.token_scores([pair_of[t] for t in missing], scheme)]
 
         task = f"token_scores {digest_of(scheme, checkpoint.conventions)}"
-        what = self.opening.place(task, checkpoint, scores=True)
-        return [from_row(row) for row in self._scored(checkpoint, what, texts, compute, "scoring bodies")]
+        return [from_row(r) for r in self._scored(checkpoint, task, texts, compute, "scoring bodies", scores=True)]
 
     def embeddings(self, checkpoint: Checkpoint, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Return unit embeddings of texts, shape (len(texts), d)."""
 
-        def compute(missing: Sequence[str]) -> list[list[float]]:
-            rows = np.asarray(self.backend(checkpoint, scores=True).embed(missing), dtype=np.float32)
-            return [[float(f"{x:.6g}") for x in row] for row in rows]
+        def compute(backend: Backend, missing: Sequence[str]) -> list[list[Any]]:
+            return [[float(f"{x:.6g}") for x in row] for row in np.asarray(backend.embed(missing), dtype=np.float32)]
 
-        what = self.opening.place("embedding", checkpoint, scores=True)
-        return np.array(self._scored(checkpoint, what, texts, compute, "embedding"), dtype=np.float32)
+        rows = self._scored(checkpoint, "embedding", texts, compute, "embedding", window=EMBED_TOKENS, scores=True)
+        return np.array(rows, dtype=np.float32)
 
     def _scored(
         self,
         checkpoint: Checkpoint,
-        what: str,
+        task: str,
         texts: Sequence[str],
-        compute: Callable[[Sequence[str]], list[list[Any]]],
+        compute: Callable[[Backend, Sequence[str]], list[list[Any]]],
         doing: str,
+        *,
+        window: int | None = None,
+        scores: bool = False,
     ) -> list[list[Any]]:
-        digest = digest_of(what, SCORES_VERSION, checkpoint.weights_digest, checkpoint.tokenizer_digest)
-        journal = self.store.journal("scores", digest)
-        return stored_rows(texts, compute, journal=journal, progress=lambda d, n, _: self.bench.report(d, n, doing))
+        def begin() -> tuple[Compute, Portions]:
+            backend = self.backend(checkpoint, scores=scores)
+            return partial(compute, backend), portions(getattr(backend, "tokens_at_once", None), window=window)
+
+        what = self.opening.place(task, checkpoint, scores=scores)
+        weights, tokenizer = checkpoint.weights_digest, checkpoint.tokenizer_digest
+        journal = self.store.journal("scores", digest_of(what, SCORES_VERSION, weights, tokenizer))
+        return stored_rows(texts, begin, journal=journal, progress=lambda d, n, _: self.bench.report(d, n, doing))
 
     def token_counts(self, checkpoint: Checkpoint) -> np.ndarray[Any, np.dtype[np.int64]] | None:
         """Return how often each token stands in the training split, shape (V,); None of a server's tokenizer."""

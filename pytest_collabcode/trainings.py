@@ -61,11 +61,16 @@ class Trainings:
             )
         return self._checkpoints[regime.name]
 
+    @property
+    def regimes(self) -> list[str]:
+        """Names of the regimes trained or read in this session."""
+        return sorted(self._checkpoints)
+
     def hyperparameters(self) -> tuple[tuple[str, str], ...]:
         """Return every hyperparameter of every regime trained or read in this session, for the report."""
         return tuple(
             (f"{checkpoint.name} {key}", value)
-            for checkpoint in self._checkpoints.values()
+            for checkpoint in map(self._checkpoints.__getitem__, self.regimes)
             for key, value in read_history(checkpoint.path).hyperparameters
         )
 

@@ -1,10 +1,13 @@
 """Which back end answers, what its answers are kept under, and what a run says of it."""
 
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
+import transformers
 
 from pytest_collabcode.errors import ConfigurationError
 from pytest_collabcode.generation.running import Run
@@ -20,6 +23,14 @@ from pytest_collabcode.workbench import open_workbench
 FAR = Checkpoint(
     name="far", path=Path(), weights_digest="w", tokenizer_digest="", n_parameters=0, url="https://gpu/v1#m"
 )
+VERSIONS = f"torch {torch.__version__} transformers {version('transformers')} tokenizers {version('tokenizers')}"
+SIGNED = (("torch", torch.__version__), ("transformers", version("transformers")))
+
+
+@pytest.fixture
+def alone():
+    """Back ends by options, without a checkpoint on the disk."""
+    return lambda **options: Opening(make_settings(directory=Path(), options=options), lambda checkpoint: None)
 
 
 @pytest.fixture
@@ -46,16 +57,16 @@ def pipeline_of(tiny, tiny_consortium):
 @pytest.mark.parametrize(
     ("name", "options", "place", "signature"),
     [
-        ("known", {}, "task cpu", ()),
-        ("known", {"backend": "transformers"}, "task transformers", (("backend", "transformers"),)),
-        ("strange", {}, "task cpu", (("backend", "transformers"),)),  # the default falls back to it, and says so
+        ("known", {}, "cpu", ()),
+        ("known", {"backend": "transformers"}, "transformers", (("backend", "transformers"),)),
+        ("strange", {}, "cpu", (("backend", "transformers"),)),  # the default falls back to it, and says so
     ],
 )
 def test_signatures_say_what_ran_when_it_was_not_a_decoder_of_ours(pipeline_of, name, options, place, signature):
     pipeline = pipeline_of(name, **options)
     checkpoint = pipeline.checkpoint(name)
-    assert pipeline.opening.place("task", checkpoint) == place
-    assert pipeline.opening.signature(checkpoint) == signature
+    assert pipeline.opening.place("task", checkpoint) == f"task {place} {VERSIONS}"
+    assert pipeline.opening.signature(checkpoint) == (*SIGNED, *signature)
     ran = pipeline.backend(checkpoint).engine
     assert (ran == "transformers") == bool(signature)
 
@@ -95,15 +106,85 @@ def test_numbers_of_a_gpu_say_in_which_type_they_were_computed_and_are_stored_ap
     opening = Opening(make_settings(directory=Path(), options={"device": "cuda:1"}), lambda checkpoint: None)
     opening._fits[near] = True
     name = str(dtype).removeprefix("torch.")
-    assert opening.place("task", near) == f"task cuda {name}"
-    assert opening.signature(near) == (("dtype", name),)
+    assert opening.place("task", near) == f"task cuda {name} {VERSIONS}"
+    assert opening.signature(near) == (*SIGNED, ("dtype", name))
     assert opening.signature(FAR) == (("backend", "endpoint"), ("weights", "unverified"))
 
 
-def test_vllm_draws_and_the_default_engine_scores():
-    near = replace(FAR, url="")
-    opening = Opening(make_settings(directory=Path(), options={"backend": "vllm"}), lambda checkpoint: None)
-    assert (opening.place("task", near), opening.place("task", near, scores=True)) == ("task vllm", "task cpu")
+def test_vllm_draws_and_the_default_engine_scores_and_signatures_tell_them_apart(alone, monkeypatch):
+    monkeypatch.setattr("pytest_collabcode.opening.metadata.version", {"vllm": "0.20.2"}.__getitem__)
+    opening, near = alone(backend="vllm"), replace(FAR, url="")
+    opening._fits[near] = True
+    assert opening.place("task", near) == f"task vllm {VERSIONS} vllm 0.20.2"
+    assert opening.signature(near) == (*SIGNED, ("vllm", "0.20.2"), ("backend", "vllm"))
+    assert opening.place("task", near, scores=True) == f"task cpu {VERSIONS}"
+    assert opening.signature(near, scores=True) == SIGNED
+
+
+class House:
+    """A back end of somebody's own."""
+
+
+@pytest.mark.parametrize(
+    ("backend", "scores", "libraries"),
+    [
+        ("torch", False, "torch transformers tokenizers"),
+        ("torch", True, "torch transformers tokenizers"),
+        ("transformers", False, "torch transformers tokenizers"),
+        ("vllm", False, "torch transformers tokenizers vllm"),
+        ("vllm", True, "torch transformers tokenizers"),  # the default engine scores
+        ("endpoint", False, ""),  # a server keeps its versions to itself
+        ("house", True, ""),
+    ],
+)
+def test_what_a_signature_says_of_libraries_is_part_of_where_the_number_is_kept(
+    backend, scores, libraries, monkeypatch
+):
+    installed = {"vllm": "0.20.2"}
+    monkeypatch.setattr("pytest_collabcode.opening.metadata.version", installed.__getitem__)
+    checkpoint = FAR if backend == "endpoint" else replace(FAR, url="")
+    options = {} if backend in ("endpoint", "house") else {"backend": backend}
+    opening = Opening(
+        make_settings(directory=Path(), options=options), lambda _: House() if backend == "house" else None
+    )
+    opening._fits[checkpoint] = True
+
+    def told():
+        return opening.place("task", checkpoint, scores=scores), opening.signature(checkpoint, scores=scores)
+
+    def upgrade(patch, library):
+        if library == "vllm":
+            patch.setitem(installed, "vllm", "99.0.0")
+        else:
+            patch.setattr(f"{library}.__version__", "99.0.0")
+
+    place, signature = told()
+    for library in ("torch", "transformers", "tokenizers", "vllm"):
+        with monkeypatch.context() as patch:
+            upgrade(patch, library)
+            assert (told()[0] != place) == (library in libraries.split())
+            assert (told()[1] != signature) == (library in libraries.split() and library != "tokenizers")
+
+
+@pytest.mark.parametrize("library", [torch, transformers, tokenizers])
+def test_what_another_version_computed_is_computed_again_and_not_signed_as_its_own(pipeline_of, library, monkeypatch):
+    problems, sampling = [Problem(task_id="t/0", prompt="def f(x):")], Sampling(max_new_tokens=2)
+
+    def compute():
+        asked = []
+        pipeline = pipeline_of("known")
+        checkpoint = pipeline.checkpoint("known")
+        opened = pipeline.opening._open
+        monkeypatch.setattr(pipeline.opening, "_open", lambda *which: asked.append(which) or opened(*which))
+        pipeline.generations(checkpoint, "own", problems, sampling)
+        pipeline.embeddings(checkpoint, ["x = 1\n"])
+        pipeline.token_scores(checkpoint, [("x =", " 1\n")], sampling)
+        pipeline.secret_scores(checkpoint, ["x = 1\n"], max_tokens=8)
+        return len(asked)
+
+    assert (compute(), compute()) == (4, 0)
+    monkeypatch.setattr(library, "__version__", "99.0.0")
+    assert (compute(), compute()) == (4, 0)
 
 
 def test_a_batch_that_did_not_fit_is_halved_and_the_run_says_to_what(pipeline_of, monkeypatch):

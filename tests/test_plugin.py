@@ -98,6 +98,7 @@ def test_a_floor_that_is_not_reached_fails_in_one_line(run):
         (["-k", "heldout", "--collabcode-partial"], 0, "PARTIAL"),
         (["--deselect=test_suite.py::test_heldout"], 6, "PARTIAL"),
         (["test_suite.py::test_heldout"], 6, "PARTIAL"),
+        (["-n1", "-k", "not zeta"], 6, "PARTIAL: 4 verdicts, all that were selected passed"),
     ],
 )
 def test_a_narrowed_run_is_never_a_release_verdict(run, arguments, code, last):
@@ -179,7 +180,8 @@ def test_an_organization_judges_with_a_suite_of_its_own(run):
     assert code == 0, text
     [line] = [line for line in text.split("\n") if line.startswith("PASS       learnt acme.short = 1 (8/8)")]
     signature = line.rpartition("[tiny/centralized] ")[2].split("|")
-    assert [pair.partition(":")[0] for pair in signature] == ["profile", "seed", "corpus", "weights", "torch"]
+    keys = ["profile", "seed", "corpus", "weights", "torch", "transformers"]
+    assert [pair.partition(":")[0] for pair in signature] == keys
 
 
 def test_fixtures_hand_out_models_of_every_regime(run):
@@ -195,11 +197,18 @@ def test_fixtures_hand_out_models_of_every_regime(run):
     assert code == 0, text
 
 
-def test_workers_of_xdist_give_the_same_verdicts(run):
+def test_workers_of_xdist_give_the_same_verdicts_and_write_the_same_reports(run, pytester):
     pytest.importorskip("xdist")
-    code, text = run(REGIME, "-n2")
-    assert code == 0, text
-    assert "collabcode: GREEN: 5 verdicts" in text
+    kinds, written, said = ("json", "markdown", "sarif"), [], []
+    for how in (["-n0"], ["-n2", f"--collabcode-store={pytester.path / 'another'}"]):  # which computes all anew
+        code, text = run(REGIME, *how, *(f"--collabcode-report={kind}:r.{kind}" for kind in kinds))
+        assert code == 0, text
+        written.append([(pytester.path / f"r.{kind}").read_text() for kind in kinds])
+        said.append(text.partition(" collabcode verdicts =")[2].partition("none blocks")[0].strip("=\n"))
+    assert written[0] == written[1] and said[0] == said[1]
+    report = json.loads(written[0][0])
+    assert len(report["verdicts"]) == 5 and len(report["measurements"]) > 5
+    assert said[0].count("\nPASS") == 5 and said[0].endswith("collabcode: GREEN: 5 verdicts, ")
 
 
 @pytest.mark.parametrize(

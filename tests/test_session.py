@@ -90,7 +90,7 @@ def test_a_measurement_of_ones_own_is_signed_with_what_is_known_of_its_subject(s
     here = session()
     here.trained("centralized")
     signature = dict(here.signed(own("tiny/centralized")).signature)
-    assert list(signature) == ["profile", "seed", "corpus", "weights", "torch"]
+    assert list(signature) == ["profile", "seed", "corpus", "weights", "torch", "transformers"]
     assert signature["weights"] == here.pipeline.checkpoint("tiny/centralized").weights_digest[:8]
     for kept in (own("somebody"), own("tiny/centralized", signature=(("how", "so"),))):
         assert here.signed(kept) is kept

@@ -2,12 +2,14 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from pytest_collabcode import journal as journals
 from pytest_collabcode.errors import StoreError
 from pytest_collabcode.store import Store
 
@@ -83,6 +85,88 @@ def test_a_record_altered_after_it_was_read_is_not_believed(store):
     journal.path.unlink()
     with pytest.raises(StoreError, match="cannot be read again: No such file"):
         _ = records["b"]
+
+
+def _in_a_child(work, *arguments):
+    """Return how a process ended that did this."""
+    child = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+    child.start()
+    child.join(60)
+    return child.exitcode
+
+
+def _append_and_die_unsynced(journal):
+    os.fsync = None
+    with journal.filling():
+        for number in range(5):
+            journal.append({f"{number}": number})
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_was_appended_outlives_a_kill_that_comes_before_any_sync(store):
+    journal = store.journal("scores", "d")
+    assert _in_a_child(_append_and_die_unsynced, journal) == -signal.SIGKILL
+    assert journal.read() == {f"{number}": number for number in range(5)}
+    with journal.filling():  # nobody holds it any more
+        journal.append({"5": 5})
+    assert len(journal.read()) == 6
+
+
+def test_a_lone_append_is_synced_and_so_is_a_hold_now_and_then_and_at_its_end(store, monkeypatch):
+    journal, synced, sync = store.journal("scores", "d"), [], os.fsync
+
+    def counted(descriptor):
+        sync(descriptor)
+        synced.append(len(journal.read()))
+
+    monkeypatch.setattr(os, "fsync", counted)
+    journal.append({"a": 1})
+    assert synced == [1]
+    with journal.filling():
+        for key in "bcd":
+            journal.append({key: 1})
+            with journal.filling():  # held by us already
+                assert key in journal.read()
+        assert synced == [1]
+        monkeypatch.setattr(journals, "SYNC_EVERY_S", 0)
+        journal.append({"e": 1})
+        assert synced == [1, 5]
+    assert synced == [1, 5, 5]
+    with journal.filling():
+        pass
+    assert synced == [1, 5, 5]
+
+
+def _meet_a_full_disk(journal):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with journal.filling():
+        journal.append({"a": 1})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, most))  # of the second, half a line fits
+        try:
+            journal.append({"b": "x" * 200})
+        except StoreError:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+            journal.append({"c": 3})
+            os._exit(7)
+
+
+def test_half_a_line_that_a_full_disk_left_does_not_swallow_the_next_of_the_same_hold(store):
+    journal = store.journal("scores", "d")
+    assert _in_a_child(_meet_a_full_disk, journal) == 7
+    assert journal.path.stat().st_size > 100 and journal.read() == {"a": 1, "c": 3}
+
+
+def test_a_journal_that_is_deleted_while_it_is_filled_is_named(store):
+    journal = store.journal("scores", "d")
+    told = r"d\.jsonl was deleted while this run wrote to it; run it again"
+    with pytest.raises(StoreError, match=told), journal.filling():
+        journal.append({"a": 1})
+        store.clean(("scores",))
+        journal.append({"b": 1})
+    (store.root / "scores").mkdir()
+    journal.append({"c": 1})  # and it is not held for ever
+    assert journal.read() == {"c": 1}
 
 
 def _append_for_ever(root, name):

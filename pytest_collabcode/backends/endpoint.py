@@ -69,7 +69,6 @@ so this is not measured; judge the checkpoint itself: --model=PATH
         ledger = Ledger(len(requests), progress, on_batch)
         for _, generation in self._client.each(requests, lambda request: self._complete(*request, sampling, shared)):
             ledger.finish(generation)
-        ledger.flush()
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text by what the server echoes; token ids stay unknown.

@@ -30,7 +30,7 @@ from pytest_collabcode.models.load import load, load_tokenizer, native_dtype, of
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Checkpoint, Generation, Problem, Sampling, TextScore, TokenScores
 
-ASKED_AT_ONCE = 4096  # requests between two writes to the store: four times what a large GPU runs together
+ASKED_AT_ONCE = 4096  # requests whose answers come, and are stored, together: four times what a large GPU runs
 
 
 def require_vllm() -> None:
@@ -144,7 +144,6 @@ class VllmBackend:
             mean_s = (time.perf_counter() - began) / len(some)
             for (problem, index), output in zip(some, outputs, strict=True):
                 ledger.finish(_generation(problem, index, output.outputs[0], mean_s))
-        ledger.flush()
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text; the first of them has no prediction."""

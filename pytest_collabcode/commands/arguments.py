@@ -96,10 +96,12 @@ def add_execute(commands: Any) -> argparse.ArgumentParser:
     )
     execute.add_argument("--problems", required=True, metavar="P.jsonl", help="in HumanEval's shape, or P.jsonl.gz")
     execute.add_argument("--generations", required=True, metavar="G.jsonl", help="task_id, completion, further keys")
-    execute.add_argument("--out", required=True, metavar="O.jsonl", help="one result for each line of G; resumed")
+    execute.add_argument(
+        "--out", required=True, metavar="O.jsonl", help="one result for each line of G, written at the end; resumed"
+    )
     execute.add_argument("--workers", type=int, metavar="N", help="programs at a time (default: the usable cores)")
     execute.add_argument("--unsafe-execution", action="store_true", help="run them even where nothing isolates them")
-    execute.set_defaults(kept="the results so far stand in --out, and the same command goes on behind them")
+    execute.set_defaults(kept="what has run is stored beside --out, and the same command goes on from there")
     return execute
 
 

@@ -1,6 +1,7 @@
 """`collabcode execute`: a file of generated programs, run alone, so that one machine generates and another executes.
 
-Results are appended as they come; a run that was killed goes on where its last whole line ends.
+Each distinct program runs once for its problem, slow problems first, and its outcome is stored when it ends: the next
+run, after a kill or with further generations, runs only what is not stored. Results are written at the end.
 Not covered: generating; the files (samples.py, results.py).
 """
 
@@ -8,20 +9,21 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pytest_collabcode.commands.results import Results, alone, claim, refuse_place, result_line, standing
-from pytest_collabcode.commands.samples import Sample, read_problems, read_samples
-from pytest_collabcode.commands.wording import counted
+from pytest_collabcode.commands.results import Results
+from pytest_collabcode.commands.samples import Sample, Samples, open_samples, read_problems
+from pytest_collabcode.commands.wording import counted, shown
 from pytest_collabcode.digests import digest_of
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
-from pytest_collabcode.execution.executor import execute_in_order
+from pytest_collabcode.execution.executor import execute_each, program_key
 from pytest_collabcode.execution.oracle import FAULTS_OF_PROBLEM
-from pytest_collabcode.executions import how_executed, is_unsafe, isolation_here, require_isolation
+from pytest_collabcode.executions import from_row, how_executed, is_unsafe, isolation_here, require_isolation, to_row
+from pytest_collabcode.journal import Journal, Records
 from pytest_collabcode.metrics.pass_at_k import pass_at_k
 from pytest_collabcode.progress import Progress
 from pytest_collabcode.records import Execution, Generation, Outcome, Problem, format_value
@@ -34,13 +36,14 @@ _NAMED = 5  # samples, problems or kinds of errors in a message
 def execute_file(
     problems: Path, generations: Path, out: Path, *, workers: int | None = None, unsafe: bool = False
 ) -> Iterator[str]:
-    """Run the programs of one file and write what became of each to another; go on where an earlier run was killed.
+    """Run the programs of one file and write what became of each to another; what an earlier run did is not repeated.
 
     Args:
         problems: JSON lines of task_id, prompt, test, entry_point; gzip when it ends in .gz.
         generations: JSON lines of task_id, completion, perhaps sample_index and further keys; every line is checked
             before any program runs.
-        out: written; the keys of each generation with outcome, passed, detail, duration_s and isolation.
+        out: written at the end; the keys of each generation with outcome, passed, detail, duration_s and isolation.
+            Outcomes are stored beside it meanwhile.
         workers: programs at a time; the number of usable cores by default.
         unsafe: run them even where nothing isolates them.
     Yields:
@@ -48,8 +51,9 @@ def execute_file(
     Raises:
         ConfigurationError: an input is wrong, or `out` is one, holds something else or is being written; it stays.
         IsolationError: programs cannot be confined here.
-        InternalSampleError: the tool failed on samples, which are named; all the others are done.
-        StoreError: `out` cannot be written; what is written stays.
+        InternalSampleError: the tool failed on samples, which are named; all the others are done, and the next run
+            tries these again.
+        StoreError: `out` cannot be written; what is stored stays.
     Example:
         >>> import json
         >>> from tempfile import TemporaryDirectory
@@ -65,35 +69,77 @@ def execute_file(
     """
     if workers is not None and workers < 1:
         raise ConfigurationError(f"--workers={workers}: at least one is needed")
-    refuse_place(out, {"--problems": problems, "--generations": generations})
+    results = Results(out)
+    results.refuse_place({"--problems": problems, "--generations": generations})
     began = time.monotonic()
     isolation = isolation_here(allow_unsafe=unsafe)
     require_isolation(isolation, option=OPTION)
     known = read_problems(problems)
-    survey = _survey(known, read_samples(generations, known))
-    if not survey.n_samples:
-        raise ConfigurationError(f"--generations={generations} holds no generation")
-    tally = _Tally(n_problems=len(known))
-    with alone(out):
-        claim(out, {"problems": digest_of(known), **how_executed(isolation.level)})
-        samples, end = read_samples(generations, known), 0
-        for stands in standing(out, samples):
-            tally.add(stands.sample, stands.outcome, stands.detail)
-            end = stands.end
-        there = f", {tally.n} of them executed before" * bool(tally.n)
-        what = f"{counted(survey.n_samples, 'generation')} of {counted(len(known), 'problem')}"
-        yield f"{what}{there}; isolation: {isolation.level}"
+    made_from = {"problems": digest_of(known), **how_executed(isolation.level)}
+    with results.alone(), open_samples(generations, known, folder=results.folder) as samples:
+        outcomes = _Outcomes(results.journal, results.stored(made_from))
+        survey = _survey(known, samples, outcomes.stored)
+        if not survey.n_samples:
+            raise ConfigurationError(f"--generations={generations} holds no generation")
+        tally = _Tally(n_problems=len(known))
+        n_standing = results.standing(tally.counting(samples, outcomes))
+        yield f"{survey.text(known)}; isolation: {isolation.level}"
         yield from survey.warnings(known)
-        progress = Progress()
-        ended = _run(known, samples, workers=workers, unsafe=is_unsafe(isolation.level))
-        with closing(ended), closing(Results(out, end)) as results:
-            for sample, execution in ended:
-                results.append(result_line(sample, execution))
-                tally.add(sample, execution.outcome, execution.detail)
-                progress.update(_LABEL, tally.n, survey.n_samples, "executing")
-        progress.close(_LABEL)
+        if n_standing == survey.n_samples:
+            yield f"{out} is complete and stays as it is"
+        else:
+            if survey.missing:
+                results.begin(made_from, outcomes.stored)
+                programs = _Programs(samples, survey.missing)
+                outcomes.fill(known, programs, workers=workers, unsafe=is_unsafe(isolation.level))
+            tally = _Tally(n_problems=len(known))
+            results.write(tally.counting(samples, outcomes))
     yield f"{out}: {tally.text()}; isolation: {isolation.level}; {time.monotonic() - began:.0f} s"
     tally.refuse_internal_errors()
+
+
+class _Programs:
+    """The programs to run by the places of their lines, read when they are asked for."""
+
+    def __init__(self, samples: Samples, keys: Mapping[int, str]) -> None:
+        self._samples, self.keys = samples, keys
+
+    def __getitem__(self, place: int, /) -> Generation:
+        generation = self._samples[place]
+        if program_key(generation) != self.keys[place]:
+            raise ConfigurationError(f"{self._samples.path} was altered while it was executed; execute it again")
+        return generation
+
+
+class _Outcomes:
+    """What became of programs: stored for good, or in this run only where the tool failed on one."""
+
+    def __init__(self, journal: Journal, stored: Records) -> None:
+        self.stored = stored
+        self._journal = journal
+        self._broken: dict[str, Execution] = {}
+
+    def of(self, sample: Sample) -> Execution | None:
+        generation = sample.generation
+        key = program_key(generation)
+        row = self.stored.get(key)
+        return from_row(row, generation.task_id, generation.sample_index) if row else self._broken.get(key)
+
+    def fill(
+        self, problems: Mapping[str, Problem], programs: _Programs, *, workers: int | None, unsafe: bool
+    ) -> None:
+        """Run programs, and store what becomes of each as soon as it has ended."""
+        progress, places = Progress(), list(programs.keys)
+        ended = execute_each(problems, programs, places, workers=workers, unsafe=unsafe)
+        with self._journal.filling(), closing(ended):
+            for n_ended, (place, execution) in enumerate(ended, start=1):
+                if execution.outcome is Outcome.INTERNAL_ERROR:
+                    self._broken[programs.keys[place]] = execution
+                else:
+                    self._journal.append({programs.keys[place]: to_row(execution)})
+                progress.update(_LABEL, n_ended, len(places), "executing")
+        progress.close(_LABEL)
+        self.stored = self._journal.read()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +147,15 @@ class _Survey:
     """What is known of the generations before any runs."""
 
     n_samples: int
+    missing: Mapping[int, str]  # place and key of each distinct program that no run has stored
+    n_stored: int  # samples of the others
     unanswered: tuple[str, ...]  # problems without a generation
     undefined: tuple[str, ...]  # problems whose entry point nothing names
+
+    def text(self, problems: Mapping[str, Problem]) -> str:
+        n_stored = "all" if self.n_stored == self.n_samples else f"{self.n_stored:,}"
+        there = f", {n_stored} of them executed before" * bool(self.n_stored)
+        return f"{counted(self.n_samples, 'generation')} of {counted(len(problems), 'problem')}{there}"
 
     def warnings(self, problems: Mapping[str, Problem]) -> Iterator[str]:
         if self.unanswered:
@@ -116,10 +169,10 @@ class _Survey:
             )
 
 
-def _survey(problems: Mapping[str, Problem], samples: Iterable[Sample]) -> _Survey:
-    n_samples, asked, defined = 0, set[str](), set[str]()
+def _survey(problems: Mapping[str, Problem], samples: Iterable[Sample], stored: Records) -> _Survey:
+    n_samples, n_stored, missing, asked, defined = 0, 0, dict[str, int](), set[str](), set[str]()
     for sample in samples:
-        task_id = sample.generation.task_id
+        task_id, key = sample.generation.task_id, program_key(sample.generation)
         if task_id not in asked:
             asked.add(task_id)
             if _names(problems[task_id].prompt, problems[task_id]):
@@ -127,8 +180,14 @@ def _survey(problems: Mapping[str, Problem], samples: Iterable[Sample]) -> _Surv
         if task_id not in defined and _names(sample.generation.completion, problems[task_id]):
             defined.add(task_id)
         n_samples += 1
+        if key in stored:
+            n_stored += 1
+        else:
+            missing.setdefault(key, sample.place)
     return _Survey(
         n_samples=n_samples,
+        missing={place: key for key, place in missing.items()},
+        n_stored=n_stored,
         unanswered=tuple(task_id for task_id in problems if task_id not in asked),
         undefined=tuple(task_id for task_id in problems if task_id in asked - defined),
     )
@@ -140,7 +199,7 @@ def _names(text: str, problem: Problem) -> bool:
 
 def _some(names: Sequence[str]) -> str:
     more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
-    return ", ".join([*names[:_NAMED], *more])
+    return ", ".join([*map(shown, names[:_NAMED]), *more])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,11 +213,15 @@ class _Tally:
     faults: Counter[str] = field(default_factory=Counter)  # internal errors by detail
     broken: dict[str, list[str]] = field(default_factory=dict)  # the first samples of the first of these details
 
-    @property
-    def n(self) -> int:
-        return self.outcomes.total()
+    def counting(self, samples: Iterable[Sample], outcomes: _Outcomes) -> Iterator[tuple[Sample, Execution | None]]:
+        """Yield each sample with what became of it, and count that."""
+        for sample in samples:
+            execution = outcomes.of(sample)
+            if execution:
+                self._add(sample, execution.outcome, execution.detail)
+            yield sample, execution
 
-    def add(self, sample: Sample, outcome: Outcome, detail: str) -> None:
+    def _add(self, sample: Sample, outcome: Outcome, detail: str) -> None:
         generation = sample.generation
         self.outcomes[str(outcome)] += 1
         self.n_samples[generation.task_id] += 1
@@ -169,11 +232,11 @@ class _Tally:
             self.faults[detail] += 1
             named = self.broken.setdefault(detail, [])
             if len(named) < _NAMED:
-                named.append(f"{generation.task_id}#{generation.sample_index} ({sample.where})")
+                named.append(f"{shown(generation.task_id)}#{generation.sample_index} ({sample.where})")
 
     def text(self) -> str:
         outcomes = ", ".join(f"{n} {outcome}" for outcome, n in self.outcomes.most_common())
-        what = f"{counted(self.n, 'sample')} of {counted(len(self.n_samples), 'problem')}"
+        what = f"{counted(self.outcomes.total(), 'sample')} of {counted(len(self.n_samples), 'problem')}"
         return f"{what}: {outcomes}; {self._pass_at_1()}"
 
     def _pass_at_1(self) -> str:
@@ -194,22 +257,10 @@ class _Tally:
         for detail, named in self.broken.items():
             n_more = self.faults[detail] - len(named)
             samples = ", ".join(named) + (f" and {n_more} more" if n_more else "")
-            way_out = "mend the problem, then execute" if detail.startswith(FAULTS_OF_PROBLEM) else "execute again"
+            is_faulty = detail.startswith(FAULTS_OF_PROBLEM)
+            way_out = (
+                "mend the problem, then execute into another --out" if is_faulty else "the same command tries again"
+            )
             said.append(f"no verdict on {samples}, which says nothing about these programs: {detail}; {way_out}")
         if said:
-            raise InternalSampleError("\n".join(f"{line} into another --out" for line in said))
-
-
-def _run(
-    problems: Mapping[str, Problem], samples: Iterator[Sample], *, workers: int | None, unsafe: bool
-) -> Generator[tuple[Sample, Execution], None, None]:
-    """Yield samples with what became of them; only those that are being run are in memory."""
-    begun: deque[Sample] = deque()
-
-    def generations() -> Iterator[Generation]:
-        for sample in samples:
-            begun.append(sample)
-            yield sample.generation
-
-    for execution in execute_in_order(problems, generations(), workers=workers, unsafe=unsafe):
-        yield begun.popleft(), execution
+            raise InternalSampleError("\n".join(said))

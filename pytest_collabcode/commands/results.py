@@ -1,7 +1,8 @@
-"""The file of results of `collabcode execute`: one line for each generation, in order; a run goes on where it ends.
+"""The files of `collabcode execute`: outcomes, stored as programs end, and results, written when all have ended.
 
-A line begins with the very text of its generation. OUT.inputs says what the results were made from, OUT.lock keeps a
-second run away; nothing that stands is deleted or written over. Not covered: several machines that write one file.
+OUT.outcomes is a journal of what the results are made from and what became of each distinct program. OUT is written
+aside and put in its place whole, and replaces only a beginning of itself. OUT.lock keeps a second run away.
+Not covered: several machines that write one file.
 """
 
 from __future__ import annotations
@@ -9,141 +10,176 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pytest_collabcode.commands.samples import RESULT_KEYS, Sample
+from pytest_collabcode.commands.samples import MAX_LINE_BYTES, RESULT_KEYS, Sample
 from pytest_collabcode.errors import ConfigurationError, StoreError
+from pytest_collabcode.journal import Journal, Records, writing
 from pytest_collabcode.records import Execution, Outcome
 
 _WAY_OUT = "name another --out"
+_MADE_FROM = "made from"  # the key of what the outcomes depend on; a program_key is 32 hex digits
+_MOST_ADDED = 1 << 16  # bytes that a result adds to the line of its generation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """A result that stands in the file."""
-
-    sample: Sample
-    outcome: Outcome
-    detail: str
-    end: int  # bytes of the file as far as this line
-
-
-def refuse_place(out: Path, inputs: Mapping[str, Path]) -> None:
-    """Refuse results that would be written over an input, by whatever path or link, or into what is no file.
+class Results:
+    """A file of results, and what lies beside it.
 
     Args:
-        out: of --out; OUT.inputs and OUT.lock are written beside it.
-        inputs: the path of each input by its option.
-    Raises:
-        ConfigurationError: nothing was written.
+        out: of --out; a link stays one, and is the same place as its target.
+    Attributes:
+        journal: outcomes of distinct programs by program_key.
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     refuse_place(Path(folder, "o.jsonl"), {})
-        ...     try: refuse_place(Path(folder), {})
-        ...     except ConfigurationError as error: str(error).partition(" is ")[2].partition(",")[0]
-        'a folder; name a file in it'
+        ...     results = Results(Path(folder, "new", "o.jsonl"))
+        ...     results.refuse_place({"--problems": Path(folder, "p.jsonl")})
+        ...     with results.alone():
+        ...         results.begin({"problems": "5d41"}, results.stored({"problems": "5d41"}))
+        ...         results.journal.append({"ab12": ["passed"]})
+        ...         results.write([])
+        ...     results.stored({"problems": "5d41"})["ab12"], Path(folder, "new", "o.jsonl").read_text()
+        (['passed'], '')
     """
-    for option, path in inputs.items():
-        for written in (out, _lock_of(out), _inputs_of(out)):
-            if _is_same_file(written, path):
-                raise ConfigurationError(f"--out={out} would be written over {option}={path}: {_WAY_OUT}")
-    try:
-        mode = out.stat().st_mode
-    except OSError:  # it is not there yet, or the first attempt to write it says why not
-        return
-    if stat.S_ISDIR(mode):
-        raise ConfigurationError(f"--out={out} is a folder; name a file in it, such as --out={out / 'o.jsonl'}")
-    if not stat.S_ISREG(mode):
-        raise ConfigurationError(f"--out={out} is no regular file: {_WAY_OUT}")
 
+    def __init__(self, out: Path) -> None:
+        self._out, self._path = out, Path(os.path.realpath(out))
+        names = ("partial", "lock", "outcomes", "outcomes.lock")
+        self._partial, self._lock, path, lock = self._beside = [Path(f"{self._path}.{name}") for name in names]
+        self.journal = Journal(path, lock, option="--out")
 
-@contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """Hold the file of results; its folder is made.
+    @property
+    def folder(self) -> Path:
+        """Where all of them lie."""
+        return self._path.parent
 
-    Raises:
-        ConfigurationError: another run holds it, or it cannot be written there.
-    Example:
-        >>> with alone(Path("/dev/null/o.jsonl")): pass
-        Traceback (most recent call last):
-        pytest_collabcode.errors.ConfigurationError: --out=/dev/null/o.jsonl cannot be written: ...
-    """
-    lock = FileLock(_lock_of(out), timeout=0)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise ConfigurationError(
-            f"--out={out} is being written by another run: wait for it, or name another --out"
-        ) from None
-    except OSError as error:
-        raise ConfigurationError(f"--out={out} cannot be written: {error.strerror or error}") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    def refuse_place(self, inputs: Mapping[str, Path]) -> None:
+        """Refuse to write over an input, by whatever path or link, or into what is no file.
 
+        Args:
+            inputs: the path of each by its option.
+        Raises:
+            ConfigurationError: nothing was written.
+        """
+        for option, path in inputs.items():
+            if any(_is_same_file(written, path) for written in (self._path, *self._beside)):
+                raise ConfigurationError(f"--out={self._out} would be written over {option}={path}: {_WAY_OUT}")
+        try:
+            mode = self._path.stat().st_mode
+        except OSError:  # it is not there yet, or the first attempt to write it says why not
+            return
+        if stat.S_ISDIR(mode):
+            example = self._out / "o.jsonl"
+            raise ConfigurationError(f"--out={self._out} is a folder; name a file in it, such as --out={example}")
+        if not stat.S_ISREG(mode):
+            raise ConfigurationError(f"--out={self._out} is no regular file: {_WAY_OUT}")
 
-def claim(out: Path, inputs: Mapping[str, str]) -> None:
-    """Write down what the results are made from, or refuse a file that was made from something else.
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the place; its folder is made.
 
-    Raises:
-        ConfigurationError: the file is there and holds other results, or none of this command; it stays as it is.
-        StoreError: it cannot be written.
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     claim(Path(folder, "o.jsonl"), {"problems": "5d41"})
-        ...     Path(folder, "o.jsonl.inputs").read_text()
-        '{\\n "problems": "5d41"\\n}\\n'
-    """
-    path = _inputs_of(out)
-    if not out.exists() or out.stat().st_size == 0:
-        with _writing(out), path.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(dict(inputs), indent=1) + "\n")
+        Raises:
+            ConfigurationError: another run holds it, or it cannot be written there.
+        """
+        lock = FileLock(self._lock, timeout=0)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise ConfigurationError(
+                f"--out={self._out} is being written by another run: wait for it, or {_WAY_OUT}"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(f"--out={self._out} cannot be written: {error.strerror or error}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def stored(self, made_from: Mapping[str, str]) -> Records:
+        """Return the outcomes that stand; nothing is written.
+
+        Args:
+            made_from: what an outcome depends on besides its program.
+        Raises:
+            ConfigurationError: results or outcomes are there that were made from something else; they stay.
+            StoreError: they cannot be read.
+        """
+        records, name = self.journal.read(), self.journal.path.name
+        stands, is_there = records.get(_MADE_FROM), _holds(self._path)
+        if stands is None and is_there:
+            raise ConfigurationError(
+                f"--out={self._out} is there, but {name} beside it does not say what it was made from: {_WAY_OUT}"
+            )
+        if stands is None and _holds(self.journal.path):
+            raise ConfigurationError(f"--out={self._out}: {name} beside it holds something else: {_WAY_OUT}")
+        other = [key for key in made_from if stands is not None and stands.get(key) != made_from[key]]
+        if other and (is_there or len(records) > 1):
+            raise ConfigurationError(
+                f"--out={self._out} was made with another value of {other[0]!r}, see {self.journal.path}: {_WAY_OUT}"
+            )
+        return records
+
+    def begin(self, made_from: Mapping[str, str], stored: Records) -> None:
+        """Write down what the outcomes are made from, where that does not stand yet.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if stored.get(_MADE_FROM) != made_from:
+            with self._aside(self.journal.path) as partial:
+                Journal(partial, self._beside[-1], option="--out").append({_MADE_FROM: dict(made_from)})
+
+    def standing(self, answers: Iterable[tuple[Sample, Execution | None]]) -> int:
+        """Return how many lines stand as they would be written again; all others say internal_error.
+
+        Args:
+            answers: each sample with what is known to have become of it.
+        Raises:
+            ConfigurationError: a line is not the result of the sample that comes next; the file stays.
+        """
+        n_standing, following = 0, iter(answers)
+        for number, line in enumerate(_lines(self._path), start=1):
+            sample, execution = next(following, (None, None))
+            if sample and execution and line == result_line(sample, execution).encode():
+                n_standing += 1
+            elif sample is None or not line.startswith(_broken_head(sample)):
+                of = f"of {sample.where}" if sample else "of any generation"
+                raise ConfigurationError(
+                    f"--out={self._out}: line {number} is not the result {of}: {_WAY_OUT}, or move this file away: "
+                    f"what became of its programs stays in {self.journal.path.name}"
+                )
+        return n_standing
+
+    def write(self, answers: Iterable[tuple[Sample, Execution | None]]) -> None:
+        """Write all lines aside, then put them in their place at once.
+
+        Raises:
+            ConfigurationError: nothing is known of a sample, so it is none of those that were executed.
+            StoreError: the disk is full, say; what stood there stands.
+        """
+        with self._aside(self._path) as partial, partial.open("xb") as stream:
+            for sample, execution in answers:
+                if execution is None:
+                    raise ConfigurationError(f"{sample.where} was altered meanwhile; execute it again")
+                stream.write(result_line(sample, execution).encode())
             stream.flush()
             os.fsync(stream.fileno())
-        return
-    try:
-        stands = json.loads(path.read_text(encoding="utf-8"))
-        other = [key for key in inputs if stands[key] != inputs[key]]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise ConfigurationError(
-            f"--out={out} is there, but {path.name} beside it does not say what it was made from: {_WAY_OUT}"
-        ) from None
-    if other:
-        raise ConfigurationError(f"--out={out} was made with another value of {other[0]!r}, see {path}: {_WAY_OUT}")
 
-
-def standing(out: Path, samples: Iterator[Sample]) -> Iterator[Standing]:
-    """Yield the results that stand, each with its sample, which is taken; a torn last line is passed over.
-
-    Raises:
-        ConfigurationError: a line is not the result of the sample that comes next.
-    Example:
-        >>> list(standing(Path("/nowhere/o.jsonl"), iter(())))
-        []
-    """
-    if not out.exists():
-        return
-    end = 0
-    with out.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.endswith(b"\n"):
-                return
-            sample = next(samples, None)
-            result = _parse(line, sample) if sample else None
-            if sample is None or result is None:
-                of = f"of {sample.where}" if sample else "of any generation"
-                raise ConfigurationError(f"--out={out}: line {number} is not the result {of}: {_WAY_OUT}")
-            end += len(line)
-            yield Standing(sample=sample, outcome=result[0], detail=result[1], end=end)
+    @contextmanager
+    def _aside(self, target: Path) -> Iterator[Path]:
+        """Yield where to write what takes the target's place when all went well; a kill may leave it half written."""
+        with writing(self._out, "--out"):
+            self._partial.unlink(missing_ok=True)
+            try:
+                yield self._partial
+                self._partial.replace(target)
+            finally:
+                self._partial.unlink(missing_ok=True)
 
 
 def result_line(sample: Sample, execution: Execution) -> str:
@@ -153,7 +189,8 @@ def result_line(sample: Sample, execution: Execution) -> str:
         >>> from pytest_collabcode.records import Generation
         >>> rest = {"completion": "", "n_tokens": 0, "duration_s": 0, "stop_reason": ""}
         >>> generation = Generation(task_id="t", sample_index=0, **rest)
-        >>> sample = Sample(where="g.jsonl:1", text='{"task_id":"t", "completion":""}', generation=generation)
+        >>> text = '{"task_id":"t", "completion":""}'
+        >>> sample = Sample(where="g.jsonl:1", place=0, text=text, generation=generation)
         >>> ended = Execution(task_id="t", sample_index=0, outcome=Outcome.TIMEOUT, duration_s=5, isolation="bwrap")
         >>> result_line(sample, ended).partition(', "outcome"')[0]
         '{"task_id":"t", "completion":""'
@@ -170,48 +207,26 @@ def result_line(sample: Sample, execution: Execution) -> str:
     return _head(sample) + json.dumps(dict(zip(RESULT_KEYS, values, strict=True)))[1:] + "\n"
 
 
-class Results:
-    """The file of results behind the lines that stand: each line has left this process when append returns.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     results = Results(Path(folder, "o.jsonl"), 0)
-        ...     results.append("{}\\n")
-        ...     results.close()
-        ...     Path(folder, "o.jsonl").read_text()
-        '{}\\n'
-    """
-
-    def __init__(self, out: Path, n_bytes: int) -> None:
-        self._out = out
-        with _writing(out):
-            self._stream = out.open("ab", buffering=0)
-            self._stream.truncate(n_bytes)
-
-    def append(self, line: str) -> None:
-        """Write a line.
-
-        Raises:
-            StoreError: the disk is full, say; what is written stays.
-        """
-        data = line.encode()
-        with _writing(self._out):
-            while data:  # a disk that fills up takes a part of a line
-                data = data[self._stream.write(data) :]
-
-    def close(self) -> None:
-        """Have everything on the disk."""
-        with _writing(self._out), self._stream:
-            os.fsync(self._stream.fileno())
+def _head(sample: Sample) -> str:
+    return sample.text[:-1].rstrip() + ", "  # at least task_id stands before the closing brace
 
 
-def _lock_of(out: Path) -> Path:
-    return Path(f"{out}.lock")
+def _broken_head(sample: Sample) -> bytes:
+    return f'{_head(sample)}"{RESULT_KEYS[0]}": "{Outcome.INTERNAL_ERROR}", '.encode()
 
 
-def _inputs_of(out: Path) -> Path:
-    return Path(f"{out}.inputs")
+def _lines(path: Path) -> Iterator[bytes]:
+    try:
+        if path.exists():
+            with path.open("rb") as stream:
+                while line := stream.readline(MAX_LINE_BYTES + _MOST_ADDED):
+                    yield line
+    except OSError as error:
+        raise StoreError(f"--out={path} cannot be read: {error.strerror}; {_WAY_OUT}") from error
+
+
+def _holds(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
@@ -219,29 +234,3 @@ def _is_same_file(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:  # one of them is not there
         return False
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"--out={out} cannot be written: {error.strerror}; what is written stays, and the same command goes on"
-        ) from error
-
-
-def _head(sample: Sample) -> str:
-    return sample.text[:-1].rstrip() + ", "  # at least task_id stands before the closing brace
-
-
-def _parse(line: bytes, sample: Sample) -> tuple[Outcome, str] | None:
-    """Return the outcome and the detail that a line says of a sample, or None where it says nothing of it."""
-    head = _head(sample).encode()
-    if not line.startswith(head):
-        return None
-    try:
-        results = json.loads(b"{" + line[len(head) :])
-        return (Outcome(results["outcome"]), str(results["detail"])) if tuple(results) == RESULT_KEYS else None
-    except (ValueError, KeyError):
-        return None

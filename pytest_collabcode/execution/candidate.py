@@ -14,19 +14,14 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.values import Heap, NotPlainError
 from pytest_collabcode.execution.walls import Walls
-from pytest_collabcode.execution.wire import (
-    BrokenWireError,
-    Channel,
-    NotPlainError,
-    TooLargeError,
-    decode,
-    encode,
-    read_json,
-)
+from pytest_collabcode.execution.wire import BrokenWireError, Channel, TooLargeError, read_json
 
 READER, WRITER, JOB, RULES = 3, 4, 5, 6
 """The files of this process: calls come in, answers go out; the program and its entry point; Landlock's rules."""
+
+_SAID_CHARACTERS = 1000  # of an exception's message that the test may look at; no verdict shows any
 
 
 def main(walls: Walls) -> NoReturn:
@@ -41,12 +36,13 @@ def main(walls: Walls) -> NoReturn:
         _send(channel, {"raised": builtin_names(error)})
         os._exit(1)
     _send(channel, {"loaded": True})
+    heap = Heap()
     while True:
         try:
             request = channel.receive()
         except (EOFError, BrokenWireError):
             os._exit(0)
-        _send(channel, answer(function, request))
+        _send(channel, answer(function, request, heap))
 
 
 def load(program: str, entry_point: str) -> Callable[..., Any]:
@@ -65,25 +61,48 @@ def load(program: str, entry_point: str) -> Callable[..., Any]:
     return function
 
 
-def answer(function: Callable[..., Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def answer(function: Callable[..., Any], request: Mapping[str, Any], heap: Heap) -> dict[str, Any]:
     """Call the function as the judge asked and return what becomes of it, as plain data.
 
     Example:
-        >>> answer(sorted, {"args": ["tuple", [["list", [2, 1]]]], "kwargs": ["dict", []]})["result"]
-        ['list', [1, 2]]
+        >>> heap = Heap()
+        >>> answer(lambda x: x.append(1) or x, {"args": [[0]]}, heap)
+        {'result': {'ref': 0}, 'changes': [[0, [0, 1]]]}
+        >>> answer(iter, {"args": ["ab"]}, heap), answer(iter, {"next": [0, 9]}, heap)
+        ({'result': {'iterator': 0}}, {'result': ['a', 'b']})
     """
-    args, kwargs = decode(request["args"]), decode(request["kwargs"])
     try:
-        result = function(*args, **kwargs)
-        after = {"args": encode(args), "kwargs": encode(kwargs)}
-        changed = {key: data for key, data in after.items() if data != request[key]}
-        return {"result": encode(result), **changed}
+        reply = _call(function, request, heap)
     except NotPlainError:
         return {"fault": "not plain"}
     except TooLargeError:
         return {"fault": "too large"}
-    except BaseException as error:
+    except BaseException as error:  # for want of memory, say
         return {"raised": builtin_names(error)}
+    if kept := heap.release():  # what the program still has, so that the next call finds it as the test left it
+        reply["kept"] = kept
+    return reply
+
+
+def _call(function: Callable[..., Any], request: Mapping[str, Any], heap: Heap) -> dict[str, Any]:
+    args = [heap.decode(data) for data in request.get("args", ())]
+    kwargs = {name: heap.decode(data) for name, data in request.get("kwargs", {}).items()}
+    heap.apply(request.get("changes", ()))
+    heap.mark()
+    if "next" in request:
+        function, args = heap.advance, request["next"]
+    reply: dict[str, Any]
+    try:
+        reply = {"result": heap.encode(function(*args, **kwargs))}
+    except (NotPlainError, TooLargeError):
+        raise
+    except BaseException as error:
+        reply = {"raised": builtin_names(error)}
+        if len(error.args) == 1 and type(error.args[0]) is str and len(error.args[0]) <= _SAID_CHARACTERS:
+            reply["said"] = error.args[0]
+    if changes := heap.changes():  # before it raised as well
+        reply["changes"] = changes
+    return reply
 
 
 def builtin_names(error: BaseException) -> list[str]:

@@ -13,6 +13,7 @@ import resource
 from pytest_collabcode.execution.kernel import (
     die_with_parent,
     drop_capabilities,
+    forbid_dumps,
     install_filter,
 )
 from pytest_collabcode.execution.landlock import enforce
@@ -40,6 +41,7 @@ def confine(walls: Walls, rules: int) -> None:
         (0, b'')
     """
     _limit(walls)
+    forbid_dumps()
     drop_capabilities()
     if not walls.namespaced:  # else the kernel ends everybody in the zygote's namespace with the zygote
         die_with_parent()

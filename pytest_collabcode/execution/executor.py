@@ -9,15 +9,16 @@ Not covered: limits over all programs together, re-runs of programs that timed o
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing
 from dataclasses import replace
-from itertools import islice
+from typing import Protocol
 
+from pytest_collabcode.digests import digest_bytes
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
 from pytest_collabcode.execution.crew import Crew
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS, Limits
@@ -26,11 +27,31 @@ from pytest_collabcode.execution.trial import Ruling
 from pytest_collabcode.machine import usable_cores
 from pytest_collabcode.records import Execution, Generation, Outcome, Problem
 
-LOOK_AHEAD = 1024
-"""Generations that a stream reads beyond the one whose execution it yields next."""
+HELD_BYTES = 32 << 20
+"""Memory for completions that run or wait for a worker; one more is always taken, however large."""
 
-REMEMBERED = 1 << 16
-"""Distinct programs whose outcome a stream keeps for later duplicates, about 20 MB of them."""
+
+class Programs(Protocol):
+    """Generations by number, in memory or read when they are asked for."""
+
+    def __getitem__(self, number: int, /) -> Generation: ...
+
+
+def program_key(generation: Generation) -> str:
+    """Return what equal programs of one problem share and no others do, whatever characters they hold.
+
+    Example:
+        >>> rest = {"sample_index": 0, "n_tokens": 0, "duration_s": 0, "stop_reason": ""}
+        >>> one = Generation(task_id="a\\0b", completion="c", **rest)
+        >>> program_key(one) == program_key(replace(one, sample_index=1))
+        True
+        >>> program_key(one) == program_key(Generation(task_id="a", completion="b\\0c", **rest))
+        False
+    """
+    task_id, completion = (
+        part.encode(errors="surrogatepass") for part in (generation.task_id, generation.completion)
+    )
+    return digest_bytes(b"%d %b%b" % (len(task_id), task_id, completion))
 
 
 def execute(
@@ -65,11 +86,11 @@ def execute(
         >>> [execution.outcome.value for execution in execute({"t": problem}, [generation])]
         ['passed']
     """
-    keys = [_key(generation) for generation in generations]
-    shares, firsts = Counter(keys), dict[bytes, int]()
+    keys = [program_key(generation) for generation in generations]
+    shares, firsts = Counter(keys), dict[str, int]()
     for number, key in enumerate(keys):
         firsts.setdefault(key, number)
-    ended: dict[bytes, Execution] = {}
+    ended: dict[str, Execution] = {}
     n_decided = 0
     run = execute_each(problems, generations, list(firsts.values()), limits=limits, workers=workers, unsafe=unsafe)
     with closing(run):
@@ -91,7 +112,7 @@ def execute(
 
 def execute_each(
     problems: Mapping[str, Problem],
-    generations: Sequence[Generation],
+    generations: Programs,
     numbers: Sequence[int],
     *,
     limits: Limits = DEFAULT_LIMITS,
@@ -129,77 +150,22 @@ def execute_each(
     took_s: dict[str, float] = {}
     queue = _slow_problems_first(task_ids, took_s)
     with Crew(sandbox, min(workers or usable_cores(), max(len(task_ids), 1))) as crew:
-        running: dict[Future[Ruling], tuple[int, Generation]] = {}
+        running: dict[Future[Ruling], tuple[int, Generation, int]] = {}
         while True:
-            for number in islice(queue, 2 * crew.size - len(running)):
+            while len(running) < 2 * crew.size and sum(held for *_, held in running.values()) < HELD_BYTES:
+                number = next(queue, None)
+                if number is None:
+                    break
                 generation = generations[number]
                 future = crew.submit(crew.try_program, problems[generation.task_id], generation.completion)
-                running[future] = number, replace(generation, completion="")
+                running[future] = number, replace(generation, completion=""), sys.getsizeof(generation.completion)
             if not running:
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                number, generation = running.pop(future)
+                number, generation, _ = running.pop(future)
                 ruling = future.result()
                 took_s[generation.task_id] = max(ruling.duration_s, took_s.get(generation.task_id, 0.0))
                 yield number, _execution(generation, ruling, sandbox.level)
-
-
-def execute_in_order(
-    problems: Mapping[str, Problem],
-    generations: Iterable[Generation],
-    *,
-    limits: Limits = DEFAULT_LIMITS,
-    workers: int | None = None,
-    unsafe: bool = False,
-) -> Iterator[Execution]:
-    """Run generated programs as they come, and yield their executions in the same order.
-
-    Memory does not grow with the number of generations: LOOK_AHEAD of them are read before the one in front is
-    decided, and outcomes of REMEMBERED distinct programs are kept for duplicates.
-
-    Args:
-        problems: by task_id.
-        generations: read as needed, from the calling thread.
-        limits: of each program, and of each test.
-        workers: programs at a time; the number of usable cores by default.
-        unsafe: run with what is left where namespaces are missing.
-    Yields:
-        One execution per generation; where the tool itself failed, with the outcome INTERNAL_ERROR, which says
-        nothing about the program and must not be counted as a failure.
-    Raises:
-        IsolationError: this machine cannot isolate; nothing was run.
-        ConfigurationError: a generation has no problem.
-    Example:
-        >>> problem = Problem(task_id="t", prompt="def f(x):\\n", entry_point="f",
-        ...                   test="def check(f):\\n    assert f(1) == 2\\n")
-        >>> stream = (Generation(task_id="t", sample_index=i, completion=f"    return x + {i}\\n",
-        ...                      n_tokens=0, duration_s=0, stop_reason="eos") for i in range(3))
-        >>> [execution.passed for execution in execute_in_order({"t": problem}, stream)]
-        [False, True, False]
-    """
-    sandbox = open_sandbox(limits, unsafe=unsafe)
-    known: dict[bytes, Future[Ruling] | Ruling] = {}
-    waiting: deque[tuple[Generation, bytes, Future[Ruling] | Ruling]] = deque()
-    with Crew(sandbox, workers or usable_cores()) as crew:
-
-        def decide() -> Execution:
-            generation, key, ruling = waiting.popleft()
-            if isinstance(ruling, Future):
-                ruling = known[key] = ruling.result()
-            return _execution(generation, ruling, sandbox.level)
-
-        for generation in generations:
-            problem = _problem(problems, generation)
-            key = _key(generation)
-            if key not in known:
-                known[key] = crew.submit(crew.try_program, problem, generation.completion)
-            waiting.append((replace(generation, completion=""), key, known[key]))
-            while len(waiting) > LOOK_AHEAD or (waiting and _is_decided(waiting[0][2])):
-                yield decide()
-            if len(known) > REMEMBERED:  # the oldest are long decided: LOOK_AHEAD is far less
-                del known[next(iter(known))]
-        while waiting:
-            yield decide()
 
 
 def _slow_problems_first(task_ids: Mapping[int, str], took_s: Mapping[str, float]) -> Iterator[int]:
@@ -209,9 +175,10 @@ def _slow_problems_first(task_ids: Mapping[int, str], took_s: Mapping[str, float
         task_ids: by number of the program.
         took_s: by task_id, filled in by the caller meanwhile; a problem still missing is taking longest.
     """
-    first = {task_id: number for number, task_id in reversed(list(task_ids.items()))}
-    early = [number for number, task_id in task_ids.items() if first[task_id] == number]
-    yield from early
+    first: dict[str, int] = {}
+    for number, task_id in task_ids.items():
+        first.setdefault(task_id, number)
+    yield from first.values()
     rest = [number for number, task_id in task_ids.items() if first[task_id] != number]
     yield from sorted(rest, key=lambda number: -took_s.get(task_ids[number], math.inf))
 
@@ -222,15 +189,6 @@ def _problem(problems: Mapping[str, Problem], generation: Generation) -> Problem
             f"task_id={generation.task_id!r}: a generation names it, but no problem of that name was given"
         )
     return problems[generation.task_id]
-
-
-def _key(generation: Generation) -> bytes:
-    text = f"{generation.task_id}\0{generation.completion}"
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
-
-
-def _is_decided(ruling: Future[Ruling] | Ruling) -> bool:
-    return ruling.done() if isinstance(ruling, Future) else True
 
 
 def _execution(generation: Generation, ruling: Ruling, level: str) -> Execution:

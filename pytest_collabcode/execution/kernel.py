@@ -4,7 +4,7 @@ Runs inside the sandbox: imports the standard library only. Each call is made th
 interpreter is linked with; a call that fails raises OSError, so that no wall can be missing unnoticed.
 Why no package: PyPI's `pyseccomp` needs the system's libseccomp, and nothing outside the standard library can be
 imported inside the sandbox; a filter that is known beforehand is installed by one prctl.
-Not covered: machines other than x86_64 and aarch64, kernels older than 5.8.
+Not covered: machines other than x86_64 and aarch64, kernels older than 5.9.
 Sources: clone(2), setns(2), pid_namespaces(7), mount(2), tmpfs(5), capabilities(7), capget(2), prctl(2), seccomp(2).
 """
 
@@ -22,11 +22,12 @@ NEW_MOUNTS, NEW_PROCESSES = 0x00020000, 0x20000000
 """Namespaces for `fork`: CLONE_NEWNS and CLONE_NEWPID."""
 
 _CLONE = {"x86_64": 56, "aarch64": 220}  # number of clone(2)
-_CLONE_VM = 0x00000100  # share the memory
+_CLONE_VM, _CLONE_FILES = 0x00000100, 0x00000400  # share the memory, the table of open files
 _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 0x2, 0x4, 0x8, 0x4000, 0x40000
-_PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _SECCOMP_MODE_FILTER = 2
 _CAPABILITY_VERSION_3 = 0x20080522  # 64 capabilities, in two sets of words
+_CAP_SYS_ADMIN = 1 << 21
 
 
 def system_call(number: int, *arguments: int | bytes) -> int:
@@ -78,9 +79,10 @@ def fork(new: int = 0) -> int:
 class Keeper:
     """Process 1 of a new process namespace, which does nothing: when it ends, everybody in there is killed.
 
-    It sleeps in this process's own memory, with a stack of its own, which costs a twentieth of a fork. Signals must
-    be blocked when it is made, since their handlers would run in that memory. Programs are forked as process 2: the
-    kernel does not let process 1 be killed by signals it sends itself, which would tell the ends of programs wrong.
+    It sleeps in this process's own memory, with a stack of its own, which costs a twentieth of a fork, and has this
+    process's table of files, so that it holds none open itself. Signals must be blocked when it is made, since their
+    handlers would run in that memory. Programs are forked as process 2: the kernel does not let process 1 be killed
+    by signals it sends itself, which would tell the ends of programs wrong.
 
     Example:
         >>> import subprocess, sys
@@ -103,7 +105,7 @@ class Keeper:
         room = (ctypes.c_char * len(stack)).from_buffer(stack)
         top = (ctypes.addressof(room) + len(stack)) & ~15  # stacks grow down from an aligned address
         sleep = ctypes.cast(_libc.pause, ctypes.c_void_p)  # what it runs, and never comes back from
-        flags = _CLONE_VM | NEW_PROCESSES | signal.SIGCHLD
+        flags = _CLONE_VM | _CLONE_FILES | NEW_PROCESSES | signal.SIGCHLD
         self.process = _checked("clone", _libc.clone(sleep, ctypes.c_void_p(top), flags, None))
 
     def end(self) -> None:
@@ -183,8 +185,8 @@ def current_core() -> int:
     return _checked("sched_getcpu", _libc.sched_getcpu())
 
 
-def drop_capabilities() -> None:
-    """Give up every capability for good; only a file that grants some could give one back.
+def drop_capabilities(*, kept: int = 0) -> None:
+    """Give up every capability, but for a set of bits, for good; only a file that grants some could give one back.
 
     Raises:
         OSError: the kernel refused.
@@ -196,8 +198,43 @@ def drop_capabilities() -> None:
         b"PermissionError: [Errno 1] Operation not permitted: '/'"
     """
     header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)  # 0: of the calling thread
-    # effective, permitted, inheritable, twice: all empty; the ambient set cannot exceed these and empties itself
-    _checked("capset", _libc.capset(header, bytes(24)))
+    # effective, permitted, inheritable, of the first 32 and of the rest; the ambient set cannot exceed these
+    _checked("capset", _libc.capset(header, struct.pack("=6I", kept, kept, 0, 0, 0, 0)))
+
+
+def change_user(number: int) -> None:
+    """Become another user and group of this user namespace, and keep no capability but CAP_SYS_ADMIN.
+
+    Raises:
+        OSError: the kernel refused: nobody has this number here, or who asks may not become somebody else.
+    Example:
+        >>> import subprocess, sys
+        >>> program = f"import ctypes, os; from {__name__} import change_user; ids = os.getuid(), os.getgid(); "
+        >>> program += "ctypes.CDLL(None).unshare(0x10000000); "  # a user namespace, whose users we say
+        >>> program += "tell = lambda name, text: open(f'/proc/self/{name}', 'w').write(text); "
+        >>> program += "tell('setgroups', 'deny'), tell('uid_map', f'7 {ids[0]} 1'); "
+        >>> program += "tell('gid_map', f'7 {ids[1]} 1'); change_user(7); print(os.getresuid())"
+        >>> subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE).stdout
+        b'(7, 7, 7)\\n'
+    """
+    os.setresgid(number, number, number)
+    os.setresuid(number, number, number)
+    drop_capabilities(kept=_CAP_SYS_ADMIN)
+    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1))  # the change forbade dumps, and so to reach a Keeper, in this memory
+
+
+def forbid_dumps() -> None:
+    """Have the kernel write no core of this process, nor pass one to a program of the machine, however it ends.
+
+    A limit of 0 bytes does not bind a kernel.core_pattern that is a pipe.
+
+    Example:
+        >>> import subprocess, sys
+        >>> program = f"import ctypes; from {__name__} import *; forbid_dumps(); print(ctypes.CDLL(None).prctl(3))"
+        >>> subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE).stdout
+        b'0\\n'
+    """
+    _prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(0))
 
 
 def forbid_new_privileges() -> None:

@@ -3,12 +3,11 @@
 Only this side writes verdicts, on a pipe that the program's process does not hold. Helper functions of the prompt
 that the test uses are this side's own copy. A fault of the program is remembered even when the test swallows the
 exception. Runs inside the sandbox: imports the standard library and this room only.
-Not covered: tests that look at anything but the entry point's answers (attributes, printed text, identity).
+Not covered: tests that look at anything but the entry point's answers (its attributes, printed text).
 """
 
 from __future__ import annotations
 
-import builtins
 import json
 import os
 import random
@@ -17,17 +16,9 @@ from types import CodeType, TracebackType
 from typing import Any, NoReturn
 
 from pytest_collabcode.execution.confine import confine
+from pytest_collabcode.execution.proxy import NOT_PLAIN, Proxy, Ruling, Step
 from pytest_collabcode.execution.walls import Walls
-from pytest_collabcode.execution.wire import (
-    BrokenWireError,
-    Channel,
-    NotPlainError,
-    TooLargeError,
-    decode,
-    encode,
-    read_json,
-    update_in_place,
-)
+from pytest_collabcode.execution.wire import BrokenWireError, Channel, read_json
 
 READER, WRITER, VERDICT, JOB, RULES = 3, 4, 5, 6, 7
 """The files of this process: answers in, calls out; where the verdict goes; problem and test; Landlock's rules."""
@@ -37,134 +28,26 @@ GONE = 3
 
 UNLOADABLE = "the problem's own test cannot be loaded"
 NEVER_CALLED = "the problem's test never calls the program"
-NOT_PLAIN = "the test passes an argument that cannot cross to the program"
-FAULTS_OF_PROBLEM = (UNLOADABLE, NEVER_CALLED, NOT_PLAIN)
+UNCALLED = "the problem's test ended before it called the program"
+FAULTS_OF_PROBLEM = (UNLOADABLE, NEVER_CALLED, NOT_PLAIN, UNCALLED)
 """How the details of internal errors begin that no other run ends without."""
 
-Ruling = tuple[str, str]
-"""Outcome and detail; the outcome "gone" is settled outside, from the program's exit status."""
+STEP = b" "
+"""Said at each step, in front of the verdict."""
+
+INNOCENT = (0, 2)
+"""After so many steps only the test runs: however that ends, the program has no part in it."""
 
 
-class ProgramError(Exception):
-    """The program did something that no honest answer can follow."""
-
-
-class Proxy:
-    """The generated function as the test sees it.
-
-    Example:
-        >>> (calls, asked), (answers, told) = os.pipe(), os.pipe()
-        >>> Channel(calls, told, limit_bytes=100).send({"result": 9})  # what the program's side says of f(3)
-        >>> proxy = Proxy(Channel(answers, asked, limit_bytes=100))
-        >>> proxy(3), proxy.n_calls, proxy.fault
-        (9, 1, None)
-        >>> for end in (calls, asked, answers, told): os.close(end)
-    """
-
-    def __init__(self, channel: Channel) -> None:
-        self.fault: Ruling | None = None
-        self.raised: BaseException | None = None  # the last exception that came from the program
-        self.n_calls = 0
-        self._channel = channel
-
-    def load(self) -> None:
-        """Wait until the program's module has been run."""
-        self._receive("while the program was loaded")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the program; arguments it changed in place are changed here as well."""
-        if self.fault is not None:
-            raise ProgramError
-        self.n_calls += 1
-        try:
-            request = {"args": encode(args), "kwargs": encode(kwargs)}
-            self._channel.send(request)
-        except NotPlainError:
-            self._fail("internal_error", NOT_PLAIN)
-        except TooLargeError:  # no test has such arguments of its own, so the program's answers are in them
-            self._fail("failed", "the answer is too large to be passed on")
-        except OSError:
-            self._fail("gone", "")
-        reply = self._receive("by the program")
-        try:
-            for key, own in (("args", args), ("kwargs", kwargs)):
-                if key in reply:  # the call has changed something in there
-                    update_in_place(own, decode(reply[key]))
-            return decode(reply["result"])
-        except (KeyError, BrokenWireError):
-            self._fail("tampered", "the program forged an answer")
-
-    def _receive(self, when: str) -> dict[str, Any]:
-        try:
-            reply = self._channel.receive()
-        except EOFError:
-            self._fail("gone", "")
-        except BrokenWireError:
-            self._fail("tampered", "the program wrote on the judge's wire")
-        if not isinstance(reply, dict):
-            self._fail("tampered", "the program forged an answer")
-        if "raised" in reply:
-            self._raise(reply["raised"], when)
-        if "fault" in reply:
-            large = reply["fault"] == "too large"
-            self._fail("failed", "the answer is too large" if large else "the answer is not plain data")
-        return reply
-
-    def _raise(self, names: object, when: str) -> None:
-        kinds = find_exceptions(names)
-        if not kinds:
-            self._fail("tampered", "the program forged an exception")
-        name = kinds[0].__name__
-        if issubclass(kinds[0], MemoryError):
-            self._fail("out_of_memory", f"{name} raised {when}")
-        if not issubclass(kinds[0], Exception):  # SystemExit and its like end the program, never the judge
-            self._fail("failed", f"{name} raised {when}")
-        self.raised = make_exception(kinds)
-        raise self.raised
-
-    def _fail(self, outcome: str, detail: str) -> NoReturn:
-        self.fault = self.fault or (outcome, detail)
-        raise ProgramError
-
-
-def find_exceptions(names: object) -> list[type[BaseException]]:
-    """Return the builtin exception classes of these names; none when the names are not what a program's side sends.
-
-    Example:
-        >>> find_exceptions(["ValueError", "print"]), find_exceptions("ValueError"), find_exceptions([[]])
-        ([<class 'ValueError'>], [], [])
-    """
-    if not isinstance(names, list):
-        return []
-    values = [getattr(builtins, name, None) for name in names if isinstance(name, str)]
-    return [value for value in values if isinstance(value, type) and issubclass(value, BaseException)]
-
-
-def make_exception(kinds: list[type[BaseException]]) -> Exception:
-    """Return an exception of the first of these classes that can be made from a message alone.
-
-    Example:
-        >>> make_exception([UnicodeDecodeError, UnicodeError, ValueError])
-        UnicodeError('raised by the program')
-    """
-    for kind in kinds:
-        try:
-            error = kind("raised by the program")
-        except TypeError:
-            continue
-        if isinstance(error, Exception):
-            return error
-    return ProgramError()
-
-
-def judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
+def judge(job: Mapping[str, Any], channel: Channel, step: Step = lambda: None) -> Ruling:
     """Run the test against the program at the other end of the channel.
 
     Args:
         job: prompt, canonical_solution, test, entry_point.
         channel: to the program's process.
+        step: called at each step.
     Returns:
-        Outcome and detail; the detail holds builtin exception names and test lines only.
+        Outcome and detail; the detail holds names of exceptions and test lines only.
     Example:
         >>> (calls, asked), (answers, told) = os.pipe(), os.pipe()
         >>> for message in ("ready", {"loaded": True}, {"result": 4}):  # what the program's side says
@@ -177,23 +60,30 @@ def judge(job: Mapping[str, Any], channel: Channel) -> Ruling:
     """
     try:
         check = load_check(job)
-    except Exception as error:
+    except BaseException as error:  # SystemExit as well: this process ends when it has a verdict
         return "internal_error", f"{UNLOADABLE}: {type(error).__name__}"
+    step()
     try:
         if channel.receive() != "ready":
             raise BrokenWireError
     except (EOFError, BrokenWireError):
         return "internal_error", "the program's process did not start"
-    proxy = Proxy(channel)
-    random.seed(0)  # tests that draw their cases draw the same ones every time
+    proxy = Proxy(channel, step)
     try:
         proxy.load()
+    except Exception as error:
+        outcome = "out_of_memory" if isinstance(error, MemoryError) else "failed"
+        return proxy.fault or (outcome, f"{type(error).__name__} raised while the program was loaded")
+    random.seed(0)  # tests that draw their cases draw the same ones every time
+    try:
         check(proxy)
-    except MemoryError:
-        return proxy.fault or ("out_of_memory", "MemoryError in the test")
     except BaseException as error:
+        if proxy.n_calls == 0:  # so nothing of the program is in it
+            return "internal_error", f"{UNCALLED}: {describe(error, False)}"
+        if isinstance(error, MemoryError):
+            return proxy.fault or ("out_of_memory", "MemoryError in the test")
         return proxy.fault or ("failed", describe(error, error is proxy.raised))
-    if proxy.fault is None and proxy.n_calls == 0:
+    if proxy.n_calls == 0:
         return "internal_error", NEVER_CALLED
     return proxy.fault or ("passed", "")
 
@@ -232,15 +122,15 @@ def describe(error: BaseException, from_program: bool) -> str:
 
     Example:
         >>> describe(AssertionError("secret"), False)
-        'AssertionError raised while the program was loaded'
+        'AssertionError in the test'
     """
     line, trace = 0, error.__traceback__
     while trace is not None:
         line = _line(trace) or line
         trace = trace.tb_next
     name = type(error).__name__
-    if not line:
-        return f"{name} raised while the program was loaded"
+    if not line:  # in what calls `check`, or where it is no function of the test
+        return f"{name} in the test"
     return f"{name} raised by the program at test line {line}" if from_program else f"{name} at test line {line}"
 
 
@@ -252,6 +142,7 @@ def main(walls: Walls) -> NoReturn:
     """Judge one program from a forked process that has these files and the standard streams only."""
     job = read_json(JOB)
     confine(walls, RULES)
-    outcome, detail = judge(job, Channel(READER, WRITER, limit_bytes=walls.output_bytes))
+    channel = Channel(READER, WRITER, limit_bytes=walls.output_bytes)
+    outcome, detail = judge(job, channel, lambda: os.write(VERDICT, STEP))
     os.write(VERDICT, json.dumps([outcome, detail]).encode())
     os._exit(GONE if outcome == "gone" else 0)

@@ -24,12 +24,12 @@ class Limits:
     """
 
     cpu_s: int = 5
-    wall_s: float = 15.0  # from the fork; the interpreter has started long before
+    wall_s: float = 15.0  # by the clock, but for the time in which the machine ran others: see worker.py
     memory_bytes: int = 1 << 30  # address space; no further process can be made, so it bounds the whole program
     scratch_bytes: int = 64 << 20  # of the private temporary directory, which vanishes
     scratch_files: int = 4096  # and directories in it
     file_bytes: int = 16 << 20  # of one file in it
-    n_processes: int = 64  # threads, in fact: see seccomp.py; root is exempt from this one
+    n_processes: int = 64  # threads, in fact, of program, test and zygote together; see seccomp.py and namespaces.py
     n_files: int = 64  # open at once
     output_bytes: int = 8 << 20  # of one call's arguments or result, as JSON
 

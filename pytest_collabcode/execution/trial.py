@@ -14,9 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
+from pytest_collabcode.execution.oracle import INNOCENT, STEP, UNCALLED
 from pytest_collabcode.execution.policy import Limits
 from pytest_collabcode.execution.walls import TRIAL
+from pytest_collabcode.execution.wire import write_json
 from pytest_collabcode.execution.worker import Worker, memory_file
+from pytest_collabcode.lines import printable
 from pytest_collabcode.records import Outcome, Problem
 
 _DETAIL_CHARACTERS = 200
@@ -77,11 +80,14 @@ def try_program(worker: Worker, limits: Limits, problem: Problem, completion: st
 
 
 def _rule(report: Mapping[str, Any], said: bytes, limits: Limits, worker: Worker) -> Ruling:
+    verdict = said.lstrip(STEP)
+    innocent = len(said) - len(verdict) in INNOCENT
     if report["timed_out"]:
-        return Ruling(outcome=Outcome.TIMEOUT, detail=f"more than {limits.wall_s:g} s of wall-clock time")
-    if not said:
-        return _explain_lost_judge(report["judge"], limits, worker)
-    word, detail = json.loads(said)
+        way = f"more than {limits.wall_s:g} s of wall-clock time"
+        return _internal(worker, f"{UNCALLED}: {way}") if innocent else Ruling(outcome=Outcome.TIMEOUT, detail=way)
+    if not verdict:
+        return _explain_lost_judge(report["judge"], limits, worker, innocent=innocent)
+    word, detail = json.loads(verdict)
     if word == "gone":
         return _explain_exit(report["program"], limits)
     if word == Outcome.INTERNAL_ERROR:
@@ -98,11 +104,15 @@ def _explain_exit(program: Mapping[str, Any], limits: Limits) -> Ruling:
     return Ruling(outcome=Outcome.CRASHED, detail=_name(program["signal"]))
 
 
-def _explain_lost_judge(judge: Mapping[str, Any], limits: Limits, worker: Worker) -> Ruling:
-    """Name the way a test ended without a verdict: by a signal that the answers led to, or by a fault of ours."""
+def _explain_lost_judge(judge: Mapping[str, Any], limits: Limits, worker: Worker, *, innocent: bool) -> Ruling:
+    """Name the way a test ended without a verdict: its own, one that the answers led to, or by a fault of ours."""
     if not judge["signal"]:
         return _internal(worker, f"the judge ended without a verdict, exit status {judge['status']}")
-    if _ran_out(judge, limits):
+    ran_out = _ran_out(judge, limits)
+    if innocent and (ran_out or judge["signal"] != signal.SIGKILL):  # that may be for memory that the program took
+        way = f"more than {limits.cpu_s} s of CPU time" if ran_out else _name(judge["signal"])
+        return _internal(worker, f"{UNCALLED}: {way}")
+    if ran_out:
         return Ruling(outcome=Outcome.TIMEOUT, detail="the test ran out of CPU time on the program's answers")
     detail = f"{_name(judge['signal'])} in the test on the program's answers"
     return Ruling(outcome=Outcome.CRASHED, detail=detail)
@@ -123,8 +133,8 @@ def _internal(worker: Worker, detail: str) -> Ruling:
 
 def _clean(detail: str) -> str:
     """Bound a detail and escape what a terminal or a log could take for an order."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail)[:_DETAIL_CHARACTERS]
+    return printable(detail[:_DETAIL_CHARACTERS])[:_DETAIL_CHARACTERS]
 
 
 def _job(content: Mapping[str, str]) -> BinaryIO:
-    return memory_file(json.dumps(content).encode())
+    return memory_file(write_json(content))

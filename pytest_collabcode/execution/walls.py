@@ -11,8 +11,14 @@ import json
 import struct
 from typing import NamedTuple
 
-TRIAL, PROBE = b"trial", b"probe"
-"""What a zygote can be asked: try a program, or attack its walls from where a program would stand."""
+TRIAL, PROBE, STOP = b"trial", b"probe", b"stop"
+"""What a zygote can be asked: try a program, attack its walls from where a program would stand, end what it tries."""
+
+USER = 65534
+"""Who the zygote and all that it forks are, user and group, behind walls."""
+
+UNBOUNDED = "can start any number of threads"
+"""The one breach that a sandbox may have: it is said wherever bounds are."""
 
 OWN_PROCESS = 0x5E1F5E1F
 """Stands in a filter for the number of the process that it is put on; far above any."""

@@ -2,30 +2,39 @@
 
 Starting one costs an interpreter's start; an order costs two forks inside and none of the calling process, however
 large that is. Not covered: what is ordered and what the answer means (trial.py, sandbox.py).
-Sources: unix(7) on SCM_RIGHTS and SCM_CREDENTIALS.
+Sources: unix(7) on SCM_RIGHTS and SCM_CREDENTIALS; Documentation/scheduler/sched-stats.rst of Linux on
+/proc/PID/schedstat.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import socket
 import struct
 import subprocess
-import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from pytest_collabcode.execution.cgroup import Group
-from pytest_collabcode.execution.walls import Walls
+from pytest_collabcode.execution.scratch import make_scratch, remove_scratch
+from pytest_collabcode.execution.walls import PROBE, STOP, TRIAL, Walls
 
 _START_S = 60.0  # for one interpreter; beyond it the machine is at fault
-_LATE_S = 60.0  # beyond a program's own deadline, which the zygote keeps
+_LATE_S = 60.0  # for the answer once a trial was stopped
+_LOOK_S = 0.05  # between two looks at what kept a trial waiting
 _END_S = 1.0
 _ANSWER_BYTES = 4096
 _CREDENTIALS = struct.Struct("iII")  # struct ucred: process, user, group
+_END: dict[str, object] = {"signal": int, "status": int, "cpu_s": float}
+_REPORTS: dict[bytes, dict[str, object]] = {  # what a report has, but for the number of its order
+    TRIAL: {"wall_s": float, "timed_out": bool, "judge": _END, "program": _END},
+    PROBE: {"program": _END},
+}
 
 
 class WorkerLostError(Exception):
@@ -53,23 +62,22 @@ class Worker:
             WorkerLostError: it did not start.
         """
         self.group = group
-        self._patience_s = walls.wall_s + _LATE_S
-        self._scratch = ""
-        if not walls.namespaced:  # nothing can be mounted: its programs write here
-            self._scratch = tempfile.mkdtemp(prefix="collabcode-")
-            walls = walls._replace(scratch=self._scratch)
-            self._empty_scratch()
+        self._wall_s = walls.wall_s
+        self._namespaced = walls.namespaced
+        self._scratch: Path | None = None  # of a program that runs where nothing can be mounted
+        self._n_orders = 0
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, memory_file(walls.to_json()) as stdin:
             self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            self.socket_number = theirs.fileno()  # as the zygote gets it
             try:
                 self._process = subprocess.Popen(
-                    [*command, str(theirs.fileno())],
+                    [*command, str(self.socket_number)],
                     env={},
                     stdin=stdin,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[self.socket_number],
                 )
             except OSError as error:
                 self._control.close()
@@ -88,18 +96,24 @@ class Worker:
             files: of a trial, the program's job, the judge's job and where the verdict goes; of a probe, where the
                 findings go and the paths to look for.
         Raises:
-            WorkerLostError: there is no answer, nor will be one from this worker.
+            WorkerLostError: there is no answer to this order, nor will be one from this worker.
         """
+        self._n_orders += 1
+        if not self._namespaced:
+            self._make_scratch()
+        message = b" ".join([word, b"%d" % self._n_orders, os.fsencode(self._scratch or "")])
         try:
-            socket.send_fds(self._control, [word], files)
-            answer = self._control.recv(_ANSWER_BYTES)
+            socket.send_fds(self._control, [message], files)
+            answer = self._wait_for_answer()
         except OSError as error:  # a TimeoutError is one
             raise WorkerLostError(self._last_words()) from error
         if not answer:
             raise WorkerLostError(self._last_words())
-        if self._scratch:
-            self._empty_scratch()
-        report: dict[str, Any] = json.loads(answer)
+        report = _read_report(answer, word, self._n_orders)
+        if report is None:
+            self.kill()
+            raise WorkerLostError("what it answered is no report on what it was asked for")
+        self._remove_scratch()
         return report
 
     def cpu_s(self) -> float:
@@ -133,8 +147,8 @@ class Worker:
             self._process.stderr.close()
         if self.group is not None:
             self.group.close()
-        if self._scratch:
-            subprocess.run(["rm", "-rf", "--", self._scratch], check=False)
+        with contextlib.suppress(WorkerLostError):  # it is
+            self._remove_scratch()
 
     def _greet(self) -> tuple[int, dict[str, Any]]:
         """Return the zygote's number, as it is here, and its first word."""
@@ -147,14 +161,54 @@ class Worker:
             self.close()
             raise WorkerLostError(reason)
         self._control.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
-        self._control.settimeout(self._patience_s)
         number: int = _CREDENTIALS.unpack(notes[0][2])[0]
         return number, json.loads(word)
 
-    def _empty_scratch(self) -> None:
-        folder = Path(self._scratch, "tmp")
-        subprocess.run(["rm", "-rf", "--", folder], check=False)  # however deep it is
-        folder.mkdir()
+    def _wait_for_answer(self) -> bytes:
+        """Return the answer; a trial that has had its time by the clock is stopped.
+
+        Time in which it was ready to run while the machine ran others is not counted, so that the clock never ends
+        a program that only works, however busy the machine is: that is for the limit on CPU time to do.
+        """
+        asked = time.monotonic()
+        left_s = self._wall_s
+        while left_s > 0:
+            self._control.settimeout(max(left_s, _LOOK_S))
+            try:
+                return self._control.recv(_ANSWER_BYTES)
+            except TimeoutError:
+                left_s = asked + self._wall_s + self._kept_waiting_s() - time.monotonic()
+        self._control.send(STOP)
+        self._control.settimeout(_LATE_S)
+        return self._control.recv(_ANSWER_BYTES)
+
+    def _kept_waiting_s(self) -> float:
+        """Return how long program and judge, which take turns, were ready to run while the machine ran others.
+
+        Of threads the one that waited longest counts, since they wait at the same time; those that have ended are
+        not known any more. A program that makes its own threads wait for each other gains no more than the CPU time
+        it may use. Where the kernel does not tell, it is 0.
+        """
+        waited_ns = 0
+        for child in _words(f"/proc/{self.pid}/task/{self.pid}/children"):
+            threads = Path(f"/proc/{child}/task").glob("*/schedstat")
+            waited_ns += max((int(words[1]) for path in threads if len(words := _words(path)) > 1), default=0)
+        return waited_ns / 1e9
+
+    def _make_scratch(self) -> None:
+        try:
+            self._scratch = make_scratch()
+        except OSError as error:
+            raise WorkerLostError(f"no directory can be made for a program to write to: {error}") from error
+
+    def _remove_scratch(self) -> None:
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            try:
+                remove_scratch(scratch)
+            except OSError as error:
+                self.kill()
+                raise WorkerLostError(str(error)) from error
 
     def _last_words(self) -> str:
         """Kill it and return how it explained its end."""
@@ -162,6 +216,34 @@ class Worker:
         status = self._process.wait()
         lines = self.complaint().splitlines()
         return lines[-1][:300] if lines else f"ended with exit status {status}"
+
+
+def _words(path: str | Path) -> list[str]:
+    """Return the words of a file of the kernel's, none when what it tells of has ended."""
+    try:
+        return Path(path).read_text().split()
+    except OSError:
+        return []
+
+
+def _read_report(answer: bytes, word: bytes, number: int) -> dict[str, Any] | None:
+    """Return a report on this order, or None when it is anything else: nothing that is answered may end the host."""
+    try:
+        report: dict[str, Any] = json.loads(answer)
+    except (ValueError, RecursionError):
+        return None
+    if not _has_form(report, {"order": int, **_REPORTS[word]}) or report["order"] != number:
+        return None
+    return report
+
+
+def _has_form(data: object, form: object) -> bool:
+    """Say whether data is what it must be: numbers of their types, neither negative nor endless, by name."""
+    if isinstance(form, dict):
+        return (
+            isinstance(data, dict) and data.keys() == form.keys() and all(_has_form(data[k], form[k]) for k in form)
+        )
+    return type(data) is form and isinstance(data, int | float) and 0 <= data < math.inf
 
 
 def memory_file(data: bytes) -> BinaryIO:

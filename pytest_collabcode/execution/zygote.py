@@ -10,7 +10,7 @@ Not covered: a verdict (the judge's), what an exit status means (the host's).
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import gc
 import importlib
 import json
@@ -25,10 +25,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from pytest_collabcode.execution import breaches, candidate, landlock, oracle
+from pytest_collabcode.execution.files import have_only, keep_only
 from pytest_collabcode.execution.kernel import (
     NEW_MOUNTS,
     NEW_PROCESSES,
     Keeper,
+    change_user,
     current_core,
     die_with_parent,
     forbid_new_privileges,
@@ -38,14 +40,22 @@ from pytest_collabcode.execution.kernel import (
     keep_mounts_private,
     mount_scratch,
 )
-from pytest_collabcode.execution.walls import TRIAL, Walls
-from pytest_collabcode.execution.wire import Channel, encode
+from pytest_collabcode.execution.values import Heap
+from pytest_collabcode.execution.walls import STOP, TRIAL, USER, Walls
+from pytest_collabcode.execution.wire import Channel
 
 _PRELOADED = (  # what most programs import, and no more: what is here is copied for every process
     "abc array bisect cmath collections contextlib copy ctypes decimal enum fractions functools hashlib heapq io "
     "itertools json math operator os random re string struct sys time types typing"
 )
 _MAX_FILES = 256  # of the zygote itself
+_ORDER_BYTES = 4096
+_BOUNDS = {  # of the zygote and, where a program has no closer one, of all that it forks
+    resource.RLIMIT_NOFILE: _MAX_FILES,
+    resource.RLIMIT_SIGPENDING: 64,  # timers and queued signals, which are kernel memory
+    resource.RLIMIT_MEMLOCK: 0,  # memory that cannot be swapped out
+    resource.RLIMIT_NICE: 0,  # turns before others'
+}
 _GARBAGE = 10_000, 10, 10  # collect after so many new objects: most programs end before
 _STACK_BYTES = 1 << 14  # of a process that only sleeps
 _END_S = 1.0  # for a program that has closed its files to end
@@ -59,46 +69,66 @@ Role = Callable[[Walls], NoReturn]
 def main() -> NoReturn:
     """Start: the walls on standard input, the socket's number in argv."""
     walls = Walls.from_json(sys.stdin.buffer.read())
+    control = keep_only(int(sys.argv.pop()))  # programs are not to see the number either
     if not walls.namespaced:
         die_with_parent()  # bubblewrap sees to it otherwise
-        _serve(walls, int(sys.argv[1]))
+        _serve(walls, control)
+    change_user(USER)  # whom an unprivileged caller is mapped to already
+    _look_for_library()
     # In a process namespace that belongs to the user namespace we have a say in, we can always come back to it.
     child = fork(NEW_PROCESSES | NEW_MOUNTS)
     if child == 0:
         keep_mounts_private()
-        _serve(walls, int(sys.argv[1]))
-    os.close(int(sys.argv[1]))
+        _serve(walls, control)
+    control.close()
     os.waitpid(child, 0)
     os._exit(0)
 
 
-def _serve(walls: Walls, socket_number: int) -> NoReturn:
+def _look_for_library() -> None:
+    """Make sure that the interpreter's own files are there for this user, as programs will want them.
+
+    Raises:
+        PermissionError: they are not: installed for their owner alone, as a umask of 077 has it.
+    """
+    for entry in os.scandir(os.__file__.rpartition("/")[0]):
+        there = os.access(entry.path, os.F_OK)  # Debian has links to what is not mounted
+        if there and not os.access(entry.path, os.R_OK):
+            raise PermissionError(errno.EACCES, "users other than its owner may not read it", entry.path)
+
+
+def _serve(walls: Walls, control: socket.socket) -> NoReturn:
     """Obey until the host hangs up."""
-    control = socket.socket(fileno=socket_number)
     for name in _PRELOADED.split():
         importlib.import_module(name)
     sys.path.remove(os.environ["PYTHONPATH"])  # programs have the standard library only
     os.environ.clear()
     os.chdir("/")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (_MAX_FILES, _MAX_FILES))
+    for kind, bound in _BOUNDS.items():
+        resource.setrlimit(kind, (bound, bound))
     os.dup2(1, 0)  # /dev/null; standard error is the host's ear until a child is confined
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # see kernel.Keeper
     interfaces = [name for _, name in socket.if_nameindex()]  # which is asked over a socket, so before the filter
     forbid_new_privileges()
     install_filter(bytes.fromhex(walls.filters[0]))
     version = landlock.version()
-    zygote = _Zygote(walls._replace(landlocked=version > 0))
+    zygote = _Zygote(walls._replace(landlocked=version > 0), control)
     _rehearse(walls.output_bytes)
     gc.collect()
     gc.freeze()  # no collection in a child touches, and so copies, what is there by now
     gc.set_threshold(*_GARBAGE)
     control.send(json.dumps({"landlock": version, "interfaces": interfaces}).encode())
     while True:
-        order, files, _, _ = socket.recv_fds(control, 16, 3)
-        if not order:
+        message, files, _, _ = socket.recv_fds(control, _ORDER_BYTES, 3)
+        if not message:
             os._exit(0)
+        if message == STOP:  # which `_wait` has seen, or which came too late
+            continue
+        order, number, scratch = message.split(b" ", 2)
+        if scratch:
+            zygote.write_to(os.fsdecode(scratch))
         report = zygote.try_program(*files) if order == TRIAL else zygote.probe(*files)
-        control.send(json.dumps(report).encode())
+        control.send(json.dumps({"order": int(number), **report}).encode())
 
 
 def _rehearse(limit_bytes: int) -> None:
@@ -117,7 +147,7 @@ def _rehearse(limit_bytes: int) -> None:
         for message in (
             "ready",
             {"loaded": True},
-            candidate.answer(function, {"args": encode((2,)), "kwargs": encode({})}),
+            candidate.answer(function, {"args": [2]}, Heap()),
         ):
             program.send(message)
         oracle.judge(job, Channel(answers, asked, limit_bytes=limit_bytes))
@@ -128,14 +158,26 @@ def _rehearse(limit_bytes: int) -> None:
 
 
 class _Zygote:
-    def __init__(self, walls: Walls) -> None:
+    def __init__(self, walls: Walls, control: socket.socket) -> None:
         self._walls = walls
+        self._control = control
         self._stack = bytearray(_STACK_BYTES)
-        self._judges_rules = self._programs_rules = os.open("/dev/null", os.O_RDONLY)
+        self._judges_rules, self._programs_rules = (os.open("/dev/null", os.O_RDONLY) for _ in range(2))
+        self._scratch = f"{walls.scratch}/tmp"
         if walls.landlocked:
-            readable = [*walls.readable, "/dev/urandom"]
-            self._judges_rules = landlock.make_rules(readable, ["/dev/null"])
-            self._programs_rules = landlock.make_rules(readable, ["/dev/null", walls.scratch])
+            self._judges_rules = landlock.make_rules(self._readable(), ["/dev/null"])
+            if walls.namespaced:
+                self._programs_rules = landlock.make_rules(self._readable(), ["/dev/null", walls.scratch])
+
+    def write_to(self, scratch: str) -> None:
+        """Have the next program write to this directory, which the host has made for it, and to none else."""
+        self._scratch = scratch
+        if self._walls.landlocked:
+            os.close(self._programs_rules)
+            self._programs_rules = landlock.make_rules(self._readable(), ["/dev/null", scratch])
+
+    def _readable(self) -> list[str]:
+        return [*self._walls.readable, "/dev/urandom"]
 
     def try_program(self, program_job: int, judge_job: int, verdict: int) -> dict[str, object]:
         """Run a program and its judge; both are dead on return.
@@ -144,7 +186,7 @@ class _Zygote:
             wall_s from the fork to the verdict; timed_out; of judge and program how they ended, as `_reap` says it.
         """
         began = time.monotonic()
-        keeper = self._open_namespace()  # before there are pipes that it would hold open
+        keeper = self._open_namespace()
         (calls, asked), (answers, told) = os.pipe(), os.pipe()
         cores = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {current_core()})  # they take turns: a call costs half when no other core is woken
@@ -157,7 +199,7 @@ class _Zygote:
         if judged is None:  # it may be long, and the core may be somebody else's as well
             os.sched_setaffinity(judge, cores)
             os.sched_setaffinity(program, cores)
-            judged = _wait(judge, began + self._walls.wall_s)
+            judged = _wait(judge, None, self._control)
         took_s = time.monotonic() - began
         gone = judged is not None and judged["status"] == oracle.GONE
         ended = _wait(program, time.monotonic() + _END_S) if gone else None
@@ -204,10 +246,9 @@ class _Zygote:
 
     def _enter(self, role: Role) -> NoReturn:
         walls = self._walls
-        scratch = f"{walls.scratch}/tmp"
-        if walls.namespaced:  # else the host empties it between programs
-            mount_scratch(scratch, n_bytes=walls.scratch_bytes, n_files=walls.scratch_files)
-        os.chdir(scratch)
+        if walls.namespaced:  # else the host has made it for this program, and removes it
+            mount_scratch(self._scratch, n_bytes=walls.scratch_bytes, n_files=walls.scratch_files)
+        os.chdir(self._scratch)
         role(walls)
 
 
@@ -215,10 +256,8 @@ def _play(files: Sequence[int], act: Callable[[], NoReturn]) -> NoReturn:
     """Be a child to the end, with these files, renumbered 3, 4 and so on, and the standard streams."""
     try:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        spare = [fcntl.fcntl(file, fcntl.F_DUPFD, 3 + len(files)) for file in files]  # off the numbers to be given
-        for number, file in enumerate(spare, start=3):
-            os.dup2(file, number)
-        os.closerange(3 + len(files), _MAX_FILES)
+        os.setsid()  # what is done to a group or session is not done to the zygote's
+        have_only(files)
         act()
     except BaseException as error:  # before the walls stand it is heard by the host, behind them by nobody
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
@@ -226,13 +265,16 @@ def _play(files: Sequence[int], act: Callable[[], NoReturn]) -> NoReturn:
         os._exit(1)
 
 
-def _wait(process: int, deadline: float) -> dict[str, float] | None:
-    """Return how a child ended, or None when it has not by then."""
+def _wait(process: int, deadline: float | None, host: socket.socket | None = None) -> dict[str, float] | None:
+    """Return how a child ended, or None when it has not by then, or before the host says something or hangs up."""
     handle = os.pidfd_open(process)
     try:
         poll = select.poll()
         poll.register(handle, select.POLLIN)
-        ended = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        if host is not None:
+            poll.register(host, select.POLLIN)
+        left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        ended = handle in dict(poll.poll(left_ms))
     finally:
         os.close(handle)
     return _reap(process) if ended else None

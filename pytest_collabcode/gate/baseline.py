@@ -21,7 +21,18 @@ from pytest_collabcode.records import Item, Measurement, Signature
 
 SCHEMA = 1
 # What a new release or another machine changes; everything else must be as it was.
-MAY_DIFFER = ("weights", "adapter", "torch", "vllm", "python", "isolation", "allowed", "engine", "peak")
+MAY_DIFFER = (
+    "weights",
+    "adapter",
+    "torch",
+    "transformers",
+    "vllm",
+    "python",
+    "isolation",
+    "allowed",
+    "engine",
+    "peak",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

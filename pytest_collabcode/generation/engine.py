@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pytest_collabcode.drawing import Ledger, OnBatch, Request, draw_all
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.generation import fallback, scoring, targets
+from pytest_collabcode.generation import fallback, positions, scoring, targets
 from pytest_collabcode.generation.decoders import own_decoder
 from pytest_collabcode.generation.fallback import GenerateRun
 from pytest_collabcode.generation.forward import Forward, is_out_of_memory
@@ -44,6 +44,7 @@ class TorchBackend:
         batch_size: as given; halved when memory ran out.
         n_rows: most rows that ran together in the last request.
         n_halved: how often memory ran out, so far.
+        tokens_at_once: of texts that are scored in one pass.
     Example:
         >>> from pathlib import Path
         >>> from pytest_collabcode.models.architectures import build
@@ -63,6 +64,7 @@ class TorchBackend:
         self.batch_size = batch_size
         self.n_truncated = self.n_rows = self.n_halved = 0
         self._forward = Forward(loaded.model, loaded.tokenizer, loaded.device)
+        self.tokens_at_once: int = positions.tokens_at_once(self._forward)
         self._decoder = own_decoder(loaded.model) if own_decoders else None
         self._kept: list[Slots] = []  # of the last draw, on a GPU
         self._writes = self._forward.start is not None  # what an encoder has read, in its own words
@@ -96,7 +98,6 @@ class TorchBackend:
         while pending := [row for row in rows if not row.is_done]:
             if not self._fits(run, pending):
                 self._halve(min(run.n_rows, len(pending)))
-        ledger.flush()
 
     def log_likelihood(self, texts: Sequence[str], *, max_tokens: int) -> list[TextScore]:
         """Score the first max_tokens tokens of each text; the first token of a text has no prediction.

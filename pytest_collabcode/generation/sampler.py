@@ -44,11 +44,13 @@ def uniforms(seed: int, task_id: str, sample_index: int, *, n: int) -> NDArray[n
         >>> bool((a == b[:2]).all()), bool((a == uniforms(1, "HumanEval/0", 1, n=2)).any())
         (True, False)
 
-    Source: Salmon et al. 2011, numpy's Philox under a key of BLAKE2b.
+    Source: Salmon et al. 2011, numpy's Philox under a key of BLAKE2b; of its raw words the upper 53 bits, since numpy
+    keeps only those the same in every version (NEP 19).
     """
     name = f"{seed}\x1f{sample_index}\x1f{task_id}".encode()
     key = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
-    return np.random.Generator(np.random.Philox(key=key)).random(n)
+    words: NDArray[np.uint64] = np.random.Philox(key=key).random_raw(n)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def penalize(logits: torch.Tensor, history: torch.Tensor, penalty: float) -> torch.Tensor:

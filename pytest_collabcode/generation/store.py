@@ -2,14 +2,15 @@
 
 The journal's digest covers all that a text depends on (weights, tokenizer, conventions, task, sampling, engine), but
 not the number of samples, so one more sample is one more draw; a record's key covers the prompt itself.
-A run that draws holds the journal: a second one waits, and then finds the texts. Not covered: holding it for scores,
-which two runs may compute twice; both write the same line.
+A run that draws or scores holds the journal: a second one waits, and then finds the results. What is finished is
+written at once, so a kill loses what is under way: completions begun, texts in one pass of the model, and what a back
+end of somebody's own was asked for in one call, at most ASKED_AT_ONCE texts or problems.
 Sources: lm-eval-harness issues 4063 and 2533, bigcode-evaluation-harness issue 284, for what goes wrong otherwise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -20,8 +21,15 @@ from pytest_collabcode.journal import Journal
 from pytest_collabcode.progress import Report
 from pytest_collabcode.records import Backend, Checkpoint, Generation, Problem, Sampling
 
-SCORED_AT_ONCE = 16  # texts between two writes to the store
+ASKED_AT_ONCE = 16  # texts or problems of a back end that does not say how many it takes together
+CHARACTERS = 3  # of code make about a token, rather more
 ENGINE_VERSION = 2  # raise it whenever the same request may give another text
+Compute = Callable[[Sequence[str]], Sequence[list[Any]]]
+"""Rows of some texts, in order."""
+
+Portions = Callable[[Sequence[str]], Iterable[Sequence[int]]]
+"""The numbers of those texts that are computed together, portion by portion."""
+
 _FIELDS = frozenset(f.name for f in fields(Generation))
 
 
@@ -112,17 +120,21 @@ def stored_generations(
 
 def stored_rows(
     texts: Sequence[str],
-    compute: Callable[[Sequence[str]], Sequence[list[Any]]],
+    begin: Callable[[], tuple[Compute, Portions]],
     *,
     journal: Journal,
     progress: Report | None = None,
 ) -> list[list[Any]]:
     """Return a row of plain numbers for each text, computing only those the journal lacks.
 
+    A portion is computed and then written as one: a run that goes on after a kill computes those that were not
+    finished, each text beside the same neighbours as in an undisturbed run, and so gets the same bits.
+
     Args:
         texts: any, repeats included; the journal holds their digests, never the texts.
-        compute: rows of some texts, in order.
-        journal: of all that a row depends on besides its text.
+        begin: called only when something is missing; returns what computes the rows of some texts, in order, and what
+            says which of several texts are computed together.
+        journal: of all that a row depends on besides its text; while this run fills it another waits.
         progress: told how many of the missing ones are done.
     Returns:
         In the order of texts.
@@ -131,24 +143,54 @@ def stored_rows(
     Example:
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
+        >>> def begin():
+        ...     return lambda some: [[len(text)] for text in some], portions(16)
         >>> with TemporaryDirectory() as folder:
         ...     journal = Journal(Path(folder, "journal"), Path(folder, "lock"))
-        ...     _ = stored_rows(["a", "bc"], lambda missing: [[len(t)] for t in missing], journal=journal)
+        ...     _ = stored_rows(["a", "bc"], begin, journal=journal)
         ...     stored_rows(["bc", "a", "bc"], None, journal=journal)  # nothing is computed now
         [[2], [1], [2]]
     """
-    known = journal.read()
     keys = [digest_bytes(text.encode()) for text in texts]
-    missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
-    for start in range(0, len(missing), SCORED_AT_ONCE):
-        some = list(missing.items())[start : start + SCORED_AT_ONCE]
-        rows = compute([text for _, text in some])
-        journal.append({key: row for (key, _), row in zip(some, rows, strict=True)})
-        if progress is not None:
-            progress(start + len(some), len(missing), "scoring")
-    if missing:
-        known = journal.read()
+    known = journal.read()
+    if any(key not in known for key in keys):
+        compute, portioned = begin()
+        with journal.filling():
+            known = journal.read()  # another run may have computed some of them meanwhile
+            missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
+            some_keys, some_texts, n_done = list(missing), list(missing.values()), 0
+            for numbers in portioned(some_texts):
+                rows = compute([some_texts[number] for number in numbers])
+                journal.append({some_keys[number]: row for number, row in zip(numbers, rows, strict=True)})
+                n_done += len(numbers)
+                if progress is not None:
+                    progress(n_done, len(missing), "scoring")
+            known = journal.read()
     return list(known.ordered(keys, make=list))
+
+
+def portions(n_tokens: int | None, *, window: int | None = None) -> Portions:
+    """Return what divides texts into those computed together: about as many tokens as one pass of the model takes.
+
+    The longest come first, so what is left when some portions are done is divided as it was before.
+
+    Args:
+        n_tokens: of one pass; None where a back end does not say, which gets ASKED_AT_ONCE texts.
+        window: tokens of each text that are read; None reads all.
+    Example:
+        >>> list(portions(5, window=4)(["x" * 30, "x = 1", "y = 22"]))  # longest first, a token in three characters
+        [[0], [1, 2]]
+    """
+
+    def divide(texts: Sequence[str]) -> Iterator[list[int]]:
+        sizes = [max(1, min(-(-len(text) // CHARACTERS), window or len(text))) for text in texts]
+        order = sorted(range(len(texts)), key=lambda number: -sizes[number])
+        while order:
+            n_texts = ASKED_AT_ONCE if n_tokens is None else max(1, n_tokens // sizes[order[0]])
+            yield order[:n_texts]
+            order = order[n_texts:]
+
+    return divide
 
 
 def _draw(
@@ -158,7 +200,7 @@ def _draw(
     keep: OnBatch,
     progress: Report | None,
 ) -> None:
-    """Draw through the engine, batch by batch; a foreign backend only knows whole problems."""
+    """Draw through the engine, which hands on what is finished; a foreign backend only knows whole problems."""
     draw = getattr(backend, "draw", None)
     if draw is not None:
         draw(missing, sampling, progress=progress, on_batch=keep)
@@ -166,8 +208,9 @@ def _draw(
     problems = list({problem.task_id: problem for problem, _ in missing}.values())
     n_samples = 1 + max(index for _, index in missing)
     lacking = {(problem.task_id, index) for problem, index in missing}
-    drawn = backend.generate(problems, replace(sampling, n_samples=n_samples))
-    keep([g for g in drawn if (g.task_id, g.sample_index) in lacking])
+    for start in range(0, len(problems), ASKED_AT_ONCE):
+        drawn = backend.generate(problems[start : start + ASKED_AT_ONCE], replace(sampling, n_samples=n_samples))
+        keep([g for g in drawn if (g.task_id, g.sample_index) in lacking])
 
 
 def _key(problem: Problem, sample_index: int) -> str:

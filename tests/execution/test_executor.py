@@ -1,9 +1,7 @@
-import itertools
 import os
 import signal
 import threading
 import time
-import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 
 from pytest_collabcode.errors import ConfigurationError, InternalSampleError
 from pytest_collabcode.execution import bubblewrap, crew, executor
-from pytest_collabcode.execution.executor import LOOK_AHEAD, execute, execute_each, execute_in_order
+from pytest_collabcode.execution.executor import execute, execute_each, program_key
 from pytest_collabcode.execution.policy import Limits
 from pytest_collabcode.records import Generation, Outcome, Problem
 
@@ -67,11 +65,27 @@ def test_a_generation_without_its_problem_is_refused_before_anything_runs():
         ("pass", "never calls the program"),
         ("candidate(lambda: 1)", "argument that cannot cross"),
         ("try: candidate(lambda: 1)\n    except Exception: pass", "argument that cannot cross"),
+        ("pass\nraise SystemExit", "cannot be loaded: SystemExit"),
+        ("pass\ndel check", "cannot be loaded: KeyError"),
+        ("cases = load_cases()", "ended before it called the program: NameError at test line 2"),
+        ("import no_such_module", "ended before it called the program: ModuleNotFoundError at test line 2"),
+        ("assert False", "ended before it called the program: AssertionError at test line 2"),
+        ("candidate.attribute", "ended before it called the program: AttributeError at test line 2"),
+        ("bytearray(10 << 30)", "ended before it called the program: MemoryError at test line 2"),
+        ("raise SystemExit", "ended before it called the program: SystemExit at test line 2"),
+        ("raise KeyboardInterrupt", "ended before it called the program: KeyboardInterrupt at test line 2"),
+        ("import unittest; raise unittest.SkipTest", "ended before it called the program: SkipTest at test line 2"),
+        ("pass\ncheck = len", "ended before it called the program: TypeError in the test"),
+        ("while True: pass", "ended before it called the program: more than 1 s of CPU time"),
+        ("pass\nwhile True: pass", "ended before it called the program: more than 1 s of CPU time"),
+        ("import time; time.sleep(60)", "ended before it called the program: more than 1.5 s of wall-clock time"),
+        ("import ctypes; ctypes.string_at(0)", "ended before it called the program: SIGSEGV"),
     ],
 )
 def test_a_fault_of_the_problem_ends_the_run_and_names_the_sample(test, reason):
+    limits = Limits(cpu_s=1, wall_s=1.5)
     with pytest.raises(InternalSampleError, match=f"t#7: .*{reason}"):
-        execute({"t": problem(test=test)}, [generation(RIGHT, 7)])
+        execute({"t": problem(test=test)}, [generation(RIGHT, 7)], limits=limits)
 
 
 def test_a_sandbox_that_does_not_start_is_an_internal_error(monkeypatch):
@@ -91,6 +105,19 @@ def test_a_sandbox_that_does_not_start_is_an_internal_error(monkeypatch):
         ("    return 'x'\n", "candidate(1) + 1", "failed", "TypeError at test line 2"),
         ("    pass\ndel f\n", "candidate(1)", "failed", "NameError raised while the program was loaded"),
         ("    pass\n1 / 0\n", "candidate(1)", "failed", "ZeroDivisionError raised while the program was loaded"),
+        (
+            "    pass\n1 / 0\n",
+            "cases = load_cases()",
+            "failed",
+            "ZeroDivisionError raised while the program was loaded",
+        ),
+        ("    pass\nwhile True: pass\n", "candidate(1)", "timeout", "more than 1 s of CPU time"),
+        ("    pass\nimport time; time.sleep(60)\n", "candidate(1)", "timeout", "more than 2 s of wall-clock time"),
+        ("    pass\nbytearray(10 << 30)\n", "candidate(1)", "out_of_memory", "MemoryError raised while the program"),
+        (RIGHT, "candidate(1)\n    cases = load_cases()", "failed", "NameError at test line 3"),
+        (RIGHT, "candidate(1)\n    import time; time.sleep(60)", "timeout", "more than 2 s of wall-clock time"),
+        (RIGHT, "candidate(1)\n    while True: pass", "timeout", "the test ran out of CPU time"),
+        (RIGHT, "candidate(1)\n    import ctypes; ctypes.string_at(0)", "crashed", "SIGSEGV in the test"),
         ("    import os; os._exit(0)\n", "try: candidate(1)\n    except: pass", "failed", "the program ended before"),
         ("    return object\n", "try: candidate(1)\n    except: pass", "failed", "the answer is not plain data"),
         ("    return [x]\n", "v = 1\n    while True: v = candidate(v)", "failed", "the answer is too large"),
@@ -99,7 +126,7 @@ def test_a_sandbox_that_does_not_start_is_an_internal_error(monkeypatch):
     ],
 )
 def test_details_name_the_exception_and_the_line_of_the_test(completion, test, outcome, detail):
-    limits = Limits(cpu_s=1, memory_bytes=200 << 20)
+    limits = Limits(cpu_s=1, wall_s=2, memory_bytes=200 << 20)
     (execution,) = execute({"t": problem(test=test)}, [generation(completion)], limits=limits)
     assert execution.outcome is Outcome(outcome)
     assert execution.detail.startswith(detail)
@@ -184,54 +211,59 @@ def test_a_second_try_is_made_while_nobody_else_runs(monkeypatch):
     assert seen == ["lost", 1, 1]
 
 
-def test_a_stream_keeps_the_order_and_yields_internal_errors():
-    texts = [RIGHT, "    while True: pass\n", WRONG, RIGHT, WRONG]
+def test_the_others_go_on_where_the_tool_fails_on_one():
+    texts = [RIGHT, "    while True: pass\n", WRONG]
     problems = {"t": problem(), "u": problem("u", test="pass")}  # a test that never calls its program
-    stream = [generation(text, i) for i, text in enumerate(texts)] + [generation(RIGHT, 0, "u")]
-    executions = list(execute_in_order(problems, iter(stream), limits=Limits(cpu_s=1), workers=2))
-    assert [(e.task_id, e.sample_index) for e in executions] == [(g.task_id, g.sample_index) for g in stream]
-    assert [e.outcome for e in executions] == ["passed", "timeout", "failed", "passed", "failed", "internal_error"]
+    drawn = [*(generation(text, i) for i, text in enumerate(texts)), generation(RIGHT, 0, "u")]
+    ended = dict(execute_each(problems, drawn, range(4), limits=Limits(cpu_s=1), workers=2))
+    assert [ended[n].outcome for n in range(4)] == ["passed", "timeout", "failed", "internal_error"]
+    assert [(ended[n].task_id, ended[n].sample_index) for n in range(4)] == [("t", 0), ("t", 1), ("t", 2), ("u", 0)]
 
 
-def test_fifty_thousand_generations_stream_through_with_flat_memory():
-    n_read = n_decided = lead = 0
-    filler = "#" * 10_000  # all of them together are half a gigabyte
-
-    def read():
-        nonlocal n_read
-        for n_read in range(1, 50_001):
-            yield generation(f"    return x + {n_read % 7}\n{filler}\n", n_read)
-
-    tracemalloc.start()
-    try:
-        for execution in execute_in_order({"t": problem()}, read(), workers=2):
-            assert execution.passed is (execution.sample_index % 7 == 1)
-            n_decided += 1
-            lead = max(lead, n_read - n_decided)
-        assert tracemalloc.get_traced_memory()[1] < 32 << 20
-    finally:
-        tracemalloc.stop()
-    assert n_decided == 50_000
-    assert lead <= LOOK_AHEAD
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a\0b", "c"), ("a", "b\0c")),
+        (("a", "1b"), ("a1", "b")),
+        (("", "x"), ("x", "")),
+        (("t", "\U0001f600"), ("t", "\ud83d\ude00")),
+        (("t", "\ud800"), ("t", "\\ud800")),
+        (("t", "é"), ("t", "e\u0301")),
+    ],
+)
+def test_programs_that_differ_in_any_character_have_different_keys(one, other):
+    keys = [
+        program_key(generation(completion, index, task_id))
+        for index, (task_id, completion) in enumerate([one, other])
+    ]
+    assert keys[0] != keys[1] and program_key(generation(one[1], 7, one[0])) == keys[0]
 
 
-def test_a_stream_forgets_the_oldest_outcomes_only(monkeypatch):
-    ran = []
-    monkeypatch.setattr(executor, "REMEMBERED", 3)
-    monkeypatch.setattr(executor, "LOOK_AHEAD", 1)
-    original = crew.try_program
-    monkeypatch.setattr(crew, "try_program", lambda *a: ran.append(a[3]) or original(*a))
-    texts = [f"    return x + {i}\n" for i in (1, 2, 3, 3, 4, 3, 1)]
-    executions = list(execute_in_order({"t": problem()}, [generation(text, i) for i, text in enumerate(texts)]))
-    assert [e.passed for e in executions] == [True, False, False, False, False, False, True]
-    assert len(ran) == 5  # the first is run again, the third never
+def test_the_text_of_programs_that_wait_is_bounded_by_its_size_too(monkeypatch):
+    monkeypatch.setattr(executor, "HELD_BYTES", 20_000)
+    large, n_read = "#" * 15_000, 0
+
+    class OnDisk(list):
+        def __getitem__(self, number):
+            nonlocal n_read
+            n_read += 1
+            return super().__getitem__(number)
+
+    drawn = OnDisk(generation(f"    return x + {i}\n{large * (2 + i % 2)}\n", i) for i in range(12))
+    n_ended = 0
+    for _, execution in execute_each({"t": problem()}, drawn, range(12), workers=4):
+        assert n_read - 12 - n_ended == 1  # each was asked for its problem before
+        n_ended += 1
+        assert execution.passed == (execution.sample_index == 1)
+    assert n_ended == 12
 
 
-def test_an_abandoned_stream_ends_its_programs():
-    stream = execute_in_order({"t": problem()}, itertools.repeat(generation(RIGHT)), limits=Limits(wall_s=50))
-    assert next(stream).passed
+def test_an_abandoned_run_ends_its_programs():
+    drawn = [generation(RIGHT), generation("    import time; time.sleep(60)\n")]
+    ended = execute_each({"t": problem()}, drawn, range(2), limits=Limits(wall_s=50))
+    assert next(ended)[1].passed
     started = time.monotonic()
-    stream.close()
+    ended.close()
     assert time.monotonic() - started < 50
 
 

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import textwrap
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from pytest_collabcode.execution.crew import Crew
 from pytest_collabcode.execution.policy import Limits
 from pytest_collabcode.execution.sandbox import open_sandbox
-from pytest_collabcode.execution.trial import Ruling
+from pytest_collabcode.execution.trial import Ruling, try_program
 from pytest_collabcode.records import Problem
 
 PROBLEM = Problem(
@@ -36,6 +37,11 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "sys.exit": ("import sys; sys.exit(0)", "failed", "SystemExit raised"),
     "KeyboardInterrupt": ("raise KeyboardInterrupt", "failed", "KeyboardInterrupt raised"),
     "own BaseException": ("raise type('E', (BaseException,), {})", "failed", "BaseException raised"),
+    "skips the test": (
+        "import unittest; raise unittest.SkipTest('x')",
+        "failed",
+        "Exception raised by the program at test line 2",
+    ),
     "becomes another program": (
         "import os, sys; os.execv(sys.executable, ['python', '-c', ''])",
         "failed",
@@ -60,6 +66,7 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     ),
     "always equal": ("return type('E', (), {'__eq__': lambda s, o: True})()", "failed", "not plain"),
     "always equal int": ("return type('E', (int,), {'__eq__': lambda s, o: True})(0)", "failed", "AssertionError"),
+    "a generator of the answer": ("yield 2", "failed", "AssertionError"),
     "mock.ANY": ("from unittest.mock import ANY; return ANY", "failed", "not plain"),
     "prints a verdict": (
         'import sys\nfor s in (sys.stdout, sys.stderr): print(\'started\\n["passed", ""]\', file=s)\nreturn 0',
@@ -74,12 +81,18 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     ),
     "forges an answer": (FRAME + "frame(b'[\"passed\"]'); return 2", "tampered", "forged"),
     "forges a value": (
-        FRAME + 'frame(b\'{"args": 1, "kwargs": 1, "result": ["object", 1]}\'); return 2',
+        FRAME + 'frame(b\'{"result": {"object": 1}}\'); return 2',
         "tampered",
         "forged",
     ),
     "forges an exception": (FRAME + 'frame(b\'{"raised": ["\\\\u001b[31m"]}\'); return 2', "tampered", "exception"),
     "announces 4 GB": (FRAME + "os.write(w, b'\\xff' * 8); return 2", "tampered", "wire"),
+    "50 MB in a frame": (FRAME + "frame(bytes(50 << 20)); return 2", "tampered", "wire"),
+    "50 MB in a frame that says less": (
+        FRAME + "os.write(w, struct.pack('>I', 8 << 20) + bytes(50 << 20)); return 2",
+        "tampered",
+        "wire",
+    ),
     "deep JSON": (FRAME + "frame(b'[' * 10**6); return 2", "tampered", "wire"),
     "closes every file": ("import os; os.closerange(0, 64); return 2", "failed", "ended"),
     "closes every file and stays": (
@@ -118,7 +131,7 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "AssertionError",
     ),
     "patches its own wire": (
-        "import pytest_collabcode.execution.candidate as c\nc.encode = lambda v, d=0: 'passed'\nreturn 0",
+        "import pytest_collabcode.execution.values as v\nv.Heap.encode = lambda *a: 'passed'\nreturn 0",
         "tampered failed",
         "",
     ),
@@ -164,6 +177,18 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "failed",
         "Error raised",
     ),
+    "deletes a corpus": ("import os; os.remove(CORPUS); return 2", "failed", "FileNotFoundError"),
+    "deletes all beside the corpus": (
+        "import os, shutil; shutil.rmtree(os.path.dirname(CORPUS)); return 2",
+        "failed",
+        "FileNotFoundError",
+    ),
+    "deletes the library": (  # which has files in it, so nothing is lost should it be allowed
+        "import errno, os\ntry: os.rmdir(os.path.dirname(os.__file__))\n"
+        "except OSError as error: return 2 if error.errno == errno.ENOTEMPTY else 0",
+        "failed",
+        "AssertionError",
+    ),
     "writes into this tool": (
         "import pytest_collabcode.execution.wire as w; open(w.__file__, 'a'); return 2",
         "failed",
@@ -200,8 +225,8 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "thread bomb": (
         "import threading, time\nthreading.stack_size(32768)\n"
         "while True: threading.Thread(target=time.sleep, args=(60,), daemon=True).start()",
-        "failed out_of_memory timeout",
-        "",
+        "failed",
+        "RuntimeError",  # how many it had is test_threads' matter
     ),
     "allocates 10 GB": ("bytearray(10 << 30); return 2", "out_of_memory", "MemoryError"),
     "allocates for ever": ("x = []\nwhile True: x.append(bytearray(1 << 20))", "out_of_memory", "MemoryError"),
@@ -250,6 +275,24 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
         "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass",
         "timeout",
         "more than",
+    ),
+    "asks to be dumped": (LIBC + "return 2 if libc.prctl(4, 1, 0, 0, 0) == 0 else 0", "failed", "AssertionError"),
+    "has the kernel make a table": (  # of futexes: 90 MB that no limit counts
+        LIBC + "return 2 if libc.prctl(78, 1, 1 << 20, 0, 0) == 0 else 0",
+        "failed",
+        "AssertionError",
+    ),
+    "locks memory": (
+        "import mmap; mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x2000); return 2",
+        "failed",
+        "PermissionError",
+    ),
+    "queues signals": (
+        "import os, signal; signal.pthread_sigmask(signal.SIG_BLOCK, [40])\n"
+        "for _ in range(1000): os.kill(os.getpid(), 40)\nn = 0\n"
+        "while signal.sigtimedwait([40], 0): n += 1\nreturn 2 if n > 100 else 0",
+        "failed",
+        "AssertionError",
     ),
     "outlives its parent": (
         LIBC + "return 2 if libc.prctl(1, 0, 0, 0, 0) == 0 else 0",
@@ -306,17 +349,37 @@ PROGRAMS: dict[str, tuple[str, str, str]] = {
     "segmentation fault": (LIBC + "ctypes.string_at(0)", "crashed", "SIGSEGV"),
     "aborts": ("import os; os.abort()", "crashed", "SIGABRT"),
     "huge result": ("return 'x' * (20 << 20)", "failed", "too large"),
-    "endless result": ("import itertools; return itertools.count()", "failed", "not plain"),
-    "exploding result": ("y = [1]\nfor _ in range(64): y = [y, y]\nreturn y", "timeout", "more than"),
+    "endless result": ("import itertools; return itertools.count()", "failed", "AssertionError"),
+    "exploding result": ("y = (1,)\nfor _ in range(64): y = (y, y)\nreturn y", "timeout", "more than"),
+    "exploding result of few lists": (
+        "y = [1]\nfor _ in range(64): y = [y, y]\nreturn y",
+        "failed",
+        "AssertionError",
+    ),
     "deep result": ("y = []\nfor _ in range(10**5): y = [y]\nreturn y", "failed", "too large"),
-    "cyclic result": ("y = []; y.append(y); return y", "failed", "too large"),
+    "cyclic result": ("y = []; y.append(y); return y", "failed", "AssertionError"),
     "terminal escapes": (
         "raise type('\\x1b[31m::error::', (Exception,), {})('\\x1b]0;x')",
         "failed",
         "Exception raised",
     ),
+    "5 MB of lines": ("y = x\n" * 10**6 + "return 2", "timeout out_of_memory", ""),
+    "5 MB in one name": (f"{'y' * (5 << 20)} = 2; return 0", "failed", "AssertionError"),
+    "1.5 million literals": (f"return {[*range(1_500_000)]}", "timeout out_of_memory failed", ""),
     "NUL in the source": ("'\0'", "failed", "raised while the program was loaded"),
     "lone surrogate in the source": ("return '\ud800'", "failed", "UnicodeError raised while the program was loaded"),
+}
+
+# The same of programs that do it while they are loaded: what stands behind a function that returns 2.
+LOADED: dict[str, tuple[str, str, str]] = {
+    "skips the test while it is loaded": (
+        "import unittest; raise unittest.SkipTest('x')",
+        "failed",
+        "Exception raised while the program was loaded",
+    ),
+    "exits while it is loaded": ("raise SystemExit(0)", "failed", "SystemExit raised while the program was loaded"),
+    "sleeps while it is loaded": ("import time; time.sleep(60)", "timeout", "wall-clock"),
+    "says that it is loaded": (FRAME + "frame(b'{\"result\": 2}')", "tampered", "forged"),
 }
 
 
@@ -349,27 +412,46 @@ def before(crew) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture(scope="module")
-def ran(crew, before, listeners, tmp_path_factory) -> dict[str, Ruling]:
-    private = tmp_path_factory.mktemp("corpus") / "private.py"
-    private.write_text("secret = 1\n")
-    weights = private.with_name("model.safetensors")
-    weights.write_bytes(b"weights")
+def private(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("private")
+    folder.joinpath("corpus.py").write_text("secret = 1\n")
+    folder.joinpath("model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def left() -> list[str]:
+    """What each hostile program had left running when its ruling came."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def ran(crew, before, listeners, private, left) -> dict[str, Ruling]:
     tcp, udp, _ = listeners
     own = Path(sys.base_prefix)  # the interpreter may live at home, and only the way to it is seen
     names = {"OWN": own.relative_to(Path.home()).parts[0] if own.is_relative_to(Path.home()) else ""}
-    names |= {"HOME": str(Path.home()), "CORPUS": str(private), "CHECKPOINT": str(weights)}
+    names |= {"HOME": str(Path.home()), "CORPUS": str(private / "corpus.py")}
+    names |= {"CHECKPOINT": str(private / "model.safetensors")}
     names |= {"TCP": tcp.getsockname()[1], "UDP": udp.getsockname()[1], "ABSTRACT": f"collabcode-{os.getpid()}"}
     header = "".join(f"{name} = {value!r}\n" for name, value in names.items())
+
+    def watched(worker, *trial):
+        ruling = try_program(worker, *trial)
+        left.append(children(worker))
+        return ruling
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLLABCODE_TOKEN", TOKEN)
+        patch.setattr("pytest_collabcode.execution.crew.try_program", watched)
         texts = {name: textwrap.indent(header + body, "    ") for name, (body, _, _) in PROGRAMS.items()}
+        texts |= {name: f"    return 2\n{header}{body}\n" for name, (body, _, _) in LOADED.items()}
         futures = {name: crew.submit(crew.try_program, PROBLEM, text) for name, text in texts.items()}
         return {name: future.result() for name, future in futures.items()}
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", PROGRAMS | LOADED)
 def test_a_hostile_program_never_passes_and_is_labelled(ran, name):
-    _, outcomes, detail = PROGRAMS[name]
+    _, outcomes, detail = (PROGRAMS | LOADED)[name]
     assert ran[name].outcome in outcomes.split(), ran[name]
     assert detail in ran[name].detail
 
@@ -386,8 +468,28 @@ def test_details_are_short_and_printable(ran):
     assert all(ruling.detail.isprintable() and len(ruling.detail) <= 200 for ruling in ran.values())
 
 
-def test_a_program_is_ended_at_its_limit(ran):
-    assert max(ruling.duration_s for ruling in ran.values()) <= LIMITS.wall_s + 1
+def test_nothing_of_a_program_runs_once_there_is_a_ruling(ran, left):
+    assert left == [""] * len(ran)
+
+
+def test_a_program_that_waits_is_ended_at_its_limit(ran):
+    waited = [ruling.duration_s for ruling in ran.values() if "wall-clock" in ruling.detail]
+    assert len(waited) >= 3
+    assert max(waited) <= LIMITS.wall_s + 1
+
+
+def test_no_file_of_the_caller_is_gone(ran, private):
+    assert sorted(path.name for path in private.iterdir()) == ["corpus.py", "model.safetensors"]
+
+
+def test_what_a_program_sends_never_reaches_the_caller(crew):
+    body, outcome, _ = PROGRAMS["50 MB in a frame that says less"]
+    tracemalloc.start()
+    try:
+        assert crew.try_program(PROBLEM, textwrap.indent(body, "    ")).outcome == outcome
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_reaches_the_caller_by_network(ran, listeners):
@@ -416,13 +518,16 @@ def workers(crew):
     return sorted((seat._worker for seat in crew._all), key=lambda worker: worker.pid)
 
 
+def children(worker) -> str:
+    return Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text()
+
+
 def state(worker) -> tuple[object, ...]:
     """The zygote's children, those of its own init, its mounts and open files; last its memory in bytes."""
     process = Path(f"/proc/{worker.pid}")
     parent = process.joinpath("stat").read_text().rpartition(")")[2].split()[1]
-    children = process.joinpath("task", str(worker.pid), "children").read_text()
     siblings = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     mounts = process.joinpath("mountinfo").read_text()
     files = sorted(path.name for path in process.joinpath("fd").iterdir())
     resident = int(process.joinpath("statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return worker.pid, children, siblings, mounts, tuple(files), sorted(Path().iterdir()), resident
+    return worker.pid, children(worker), siblings, mounts, tuple(files), sorted(Path().iterdir()), resident

@@ -74,7 +74,7 @@ def test_a_bwrap_that_isolates_nothing_does_not_start(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("unsafe", [False, True])
 def test_a_missing_filter_is_found_out(monkeypatch, unsafe):
-    monkeypatch.setattr(sandbox, "build_filters", lambda machine: (ALLOW_ALL, ALLOW_ALL))
+    monkeypatch.setattr(sandbox, "build_filters", lambda machine, **_: (ALLOW_ALL, ALLOW_ALL))
     reason = sandbox.probe(unsafe=unsafe).reason
     assert "can start processes, can make sockets" in reason
 

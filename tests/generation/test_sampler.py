@@ -151,6 +151,11 @@ def test_random_draws_pass_a_chi_square_test() -> None:
     assert chisquare(counts, logits.double().softmax(-1)[0].numpy() * len(u)).pvalue > 0.01
 
 
+def test_uniforms_are_those_of_every_version_of_numpy() -> None:
+    golden = ["0x1.d4bed425297bep-2", "0x1.6bc28f683f4dep-1", "0x1.bb0d505c61ab0p-4"]  # of random() of numpy 2.4.6
+    assert [float(u).hex() for u in uniforms(1, "HumanEval/0", 0, n=3)] == golden
+
+
 def test_uniforms_of_neighbouring_samples_are_independent() -> None:
     streams = np.stack([uniforms(1, f"t/{i}", j, n=500) for i in range(3) for j in range(3)])
     correlation = np.corrcoef(streams) - np.eye(9)

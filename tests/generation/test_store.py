@@ -1,4 +1,4 @@
-"""Nothing is drawn twice, nothing is served to another model, and a kill loses at most a batch."""
+"""Nothing is drawn twice, nothing is served to another model, and a kill loses what is under way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ from typing import Any
 import pytest
 
 from pytest_collabcode.errors import MeasurementError
-from pytest_collabcode.generation.store import SCORED_AT_ONCE, generation_digest, stored_generations, stored_rows
+from pytest_collabcode.generation.store import (
+    ASKED_AT_ONCE,
+    CHARACTERS,
+    Compute,
+    Portions,
+    generation_digest,
+    portions,
+    stored_generations,
+    stored_rows,
+)
 from pytest_collabcode.journal import Journal
 from pytest_collabcode.records import Checkpoint, Generation, Problem, PromptConventions, Sampling
 from pytest_collabcode.store import Store
@@ -68,7 +77,7 @@ def stored(backend: Any, problems: Sequence[Problem], sampling: Sampling, *, jou
     return list(stored_generations(backend, problems, sampling, journal=journal))
 
 
-def never() -> Any:
+def never(*_: object) -> Any:
     raise AssertionError("the model was loaded though nothing is missing")
 
 
@@ -179,22 +188,109 @@ def test_a_back_end_that_leaves_a_sample_out_is_named(journal: Journal) -> None:
         stored(lambda: backend, PROBLEMS, SAMPLING, journal=journal)
 
 
-def test_only_rows_that_are_missing_are_computed_and_a_kill_loses_one_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked_before", [1, 2, 3])
+def test_a_back_end_that_knows_only_whole_problems_loses_one_call_by_a_kill(
+    tmp_path: Path, asked_before: int
+) -> None:
+    journal, asked = Store(tmp_path).journal("generations", "d"), []
+    problems = [Problem(task_id=f"t/{i}", prompt=f"p{i}") for i in range(3 * ASKED_AT_ONCE - 1)]
+
+    class Mortal(Foreign):
+        def generate(self, problems: Sequence[Problem], sampling: Sampling) -> list[Generation]:
+            if len(asked) == asked_before:
+                raise KeyboardInterrupt
+            asked.append([problem.task_id for problem in problems])
+            return super().generate(problems, sampling)
+
+    backend: Any = Mortal()
+    if asked_before < 3:
+        with pytest.raises(KeyboardInterrupt):
+            stored(lambda: backend, problems, SAMPLING, journal=journal)
+        asked_before = 4
+    assert stored(lambda: backend, problems, SAMPLING, journal=journal) == expected(problems, 2)
+    assert [len(some) for some in asked] == [ASKED_AT_ONCE, ASKED_AT_ONCE, ASKED_AT_ONCE - 1]
+    assert [task_id for some in asked for task_id in some] == [problem.task_id for problem in problems]
+
+
+def test_only_rows_that_are_missing_are_computed_and_a_kill_loses_one_portion(tmp_path: Path) -> None:
     journal, asked = Store(tmp_path).journal("scores", "d"), []
     texts = [f"text {i % 40}" for i in range(50)]
 
     def compute(missing: Sequence[str]) -> list[list[Any]]:
-        if len(asked) >= 2 * SCORED_AT_ONCE:
+        if len(asked) == 2:
             raise KeyboardInterrupt
-        asked.extend(missing)
+        asked.append(missing)
         return [[len(text), float("-inf")] for text in missing]
 
+    def begin() -> tuple[Compute, Portions]:
+        return compute, portions(None)
+
     with pytest.raises(KeyboardInterrupt):
-        stored_rows(texts, compute, journal=journal)
-    kept, told = list(asked), []
+        stored_rows(texts, begin, journal=journal)
+    assert len(journal.read()) == 2 * ASKED_AT_ONCE
+    kept, told = asked.copy(), []
     asked.clear()
-    rows = stored_rows(texts, compute, journal=journal, progress=lambda *words: told.append(words))
+    rows = stored_rows(texts, begin, journal=journal, progress=lambda *words: told.append(words))
     assert rows == [[len(text), float("-inf")] for text in texts]
-    assert len(kept + asked) == 40 and set(kept + asked) == set(texts)
+    computed = [text for some in kept + asked for text in some]
+    assert len(computed) == 40 and set(computed) == set(texts)
     assert told == [(8, 8, "scoring")]
     assert "text 1" not in journal.path.read_text()
+    stored_rows([*texts, "text 40"], begin, journal=journal)
+    assert asked[1:] == [["text 40"]]
+    assert stored_rows(texts, never, journal=journal) == rows
+
+
+def test_the_rest_of_a_portion_is_computed_beside_the_same_texts_as_ever(tmp_path: Path) -> None:
+    """Else a run that goes on after a kill would round otherwise than an undisturbed one."""
+    texts, asked = ["a" * n for n in range(1, 90)], []
+
+    def compute(missing: Sequence[str]) -> list[list[Any]]:
+        asked.append(tuple(missing))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return [[len(text)] for text in missing]
+
+    def begin() -> tuple[Compute, Portions]:
+        return compute, portions(100, window=20)
+
+    undisturbed, killed = (Store(tmp_path).journal("scores", name) for name in ("undisturbed", "killed"))
+    asked += [(), (), ()]
+    stored_rows(texts, begin, journal=undisturbed)
+    once = asked[3:]
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        stored_rows(texts, begin, journal=killed)
+    again = asked.copy()
+    asked += [()]
+    stored_rows(texts, begin, journal=killed)
+    assert again == once[:3] and asked[4:] == once[2:] and len(once) > 5
+
+
+@pytest.mark.parametrize(("n_tokens", "window"), [(None, None), (1, None), (60, None), (60, 8), (10_000, 5)])
+def test_portions_hold_every_text_once_and_no_more_than_one_pass_takes(
+    n_tokens: int | None, window: int | None
+) -> None:
+    texts = ["x" * (37 * i % 101) for i in range(70)]
+
+    def size(text: str) -> int:
+        return max(1, min(-(-len(text) // CHARACTERS), window or len(text)))
+
+    divided = [[size(texts[number]) for number in numbers] for numbers in portions(n_tokens, window=window)(texts)]
+    numbers = [number for numbers in portions(n_tokens, window=window)(texts) for number in numbers]
+    assert sorted(numbers) == list(range(70))
+    for sizes, following in zip(divided, [*divided[1:], []], strict=True):
+        padded = len(sizes) * max(sizes)
+        assert len(sizes) <= ASKED_AT_ONCE if n_tokens is None else len(sizes) == 1 or padded <= n_tokens
+        if following:  # one more would not have fitted
+            assert len(sizes) == ASKED_AT_ONCE if n_tokens is None else padded + max(sizes) > n_tokens
+
+
+def test_what_another_run_has_scored_meanwhile_is_not_scored_again(tmp_path: Path) -> None:
+    journal, texts = Store(tmp_path).journal("scores", "d"), ["a", "b"]
+
+    def begin() -> tuple[Compute, Portions]:  # while the model is loaded, another run fills the journal
+        stored_rows(texts, lambda: (lambda some: [[7] for _ in some], portions(None)), journal=journal)
+        return never, portions(None)
+
+    assert stored_rows(texts, begin, journal=journal) == [[7], [7]]
