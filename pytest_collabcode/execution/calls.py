@@ -10,8 +10,9 @@ vmsplice (a pipe or socket keeps whole pages, huge ones too, that no limit count
 flock and fcntl's leases (they stop whoever else locks or opens a file of the shared library), sendmsg and recvmsg
 (open files in flight are beyond the limit on open files; asyncio uses sendmsg for what does not fit a socket at once,
 on its own sockets), inotify (shows what others open), timer_create (its signals are counted for all programs of a
-user together), sync and fadvise (slow the whole machine down), setters of scheduling, extended attributes and
-identity, locks on memory; and statmount, quotactl, aio, io_uring, keys, bpf and all that is not named here.
+user together), sync and fadvise (slow the whole machine down), setters of scheduling, its own too (a program that
+puts itself last holds its worker, since the wall clock does not count waiting for the machine), extended attributes
+and identity, locks on memory; and statmount, quotactl, aio, io_uring, keys, bpf and all that is not named here.
 Not covered: what their arguments may be (seccomp.py).
 Sources: linux/unistd.h of Linux 6.18 for both machines; strace of CPython's own tests, 3.11 and 3.13.
 """
@@ -74,7 +75,7 @@ _ABOUT_ITSELF = """
     getpid 39 172, getppid 110 173, getpgid 121 155, getpgrp 111 -, getsid 124 156, getuid 102 174, geteuid 107 175,
     getgid 104 176, getegid 108 177, getresuid 118 148, getresgid 120 150, getgroups 115 158, capget 125 90,
     getrusage 98 165, getrlimit 97 163, setrlimit 160 164, prlimit64 302 261, prctl 157 167, getpriority 140 141,
-    setpriority 141 140, sched_getaffinity 204 123, sched_getscheduler 145 120, sched_getparam 143 121,
+    sched_getaffinity 204 123, sched_getscheduler 145 120, sched_getparam 143 121,
     sched_get_priority_max 146 125, sched_get_priority_min 147 126, sched_rr_get_interval 148 127, wait4 61 260,
     waitid 247 95, uname 63 160, sysinfo 99 179, getrandom 318 278
 """
@@ -112,7 +113,7 @@ REFUSED = read_table("""
     listen 50 201, accept 43 202, accept4 288 242, setsockopt 54 208, sendmsg 46 211, memfd_create 319 279,
     sethostname 170 161, settimeofday 164 170, clock_settime 227 112, setxattr 188 5, lsetxattr 189 6,
     fsetxattr 190 7, removexattr 197 14, lremovexattr 198 15, fremovexattr 199 16, sched_setscheduler 144 119,
-    sched_setparam 142 118, setpgid 109 154, setuid 105 146, setgid 106 144, setreuid 113 145, setregid 114 143,
-    setresuid 117 147, setresgid 119 149, setgroups 116 159, sendfile 40 71, flock 73 32
+    sched_setparam 142 118, setpriority 141 140, setpgid 109 154, setuid 105 146, setgid 106 144, setreuid 113 145,
+    setregid 114 143, setresuid 117 147, setresgid 119 149, setgroups 116 159, sendfile 40 71, flock 73 32
 """)
 """Calls that Python has functions for, or that a program had better be told of: refused, instead of unknown."""

@@ -55,7 +55,6 @@ _DEMANDS_ON_PROGRAMS: _Demands = {
     "kill": (errno.EPERM, {0: (OWN_PROCESS,)}),
     "tgkill": (errno.EPERM, {0: (OWN_PROCESS,)}),
     "prlimit64": (errno.EPERM, {0: (0, OWN_PROCESS)}),
-    "setpriority": (errno.EPERM, {0: (0,), 1: (0, OWN_PROCESS)}),  # PRIO_PROCESS
     "prctl": (errno.EPERM, {0: (15, 16)}),  # PR_SET_NAME, PR_GET_NAME; not PR_SET_PDEATHSIG: outlive the parent
 }
 

@@ -105,6 +105,7 @@ DENIED = {
     ),
     "pins itself": ("import os; os.sched_setaffinity(0, {0}); return 2", "PermissionError"),
     "slows its group down": ("import os; os.setpriority(os.PRIO_PGRP, 0, 9); return 2", "PermissionError"),
+    "is last in line": ("import os; os.nice(19); return 2", "PermissionError"),
     "slows another process down": ("import os; os.setpriority(0, os.getppid() or 1, 9); return 2", "PermissionError"),
     "is of the zygote's session": ("import os; return 0 if os.getsid(0) == os.getpid() else 2", "AssertionError"),
 }
@@ -196,7 +197,6 @@ HONEST = {
         "signal.setitimer(signal.ITIMER_REAL, 0.01); time.sleep(0.03)\nsignal.raise_signal(signal.SIGALRM)\n"
         "return len(seen)"
     ),
-    "nice to others": ("import os; before = os.nice(0); return os.nice(1) - before + x"),
     "names and times of files": (
         "import os, pathlib\np = pathlib.Path('p'); p.touch(); q = p.rename('q'); os.link('q', 'l')\n"
         "os.symlink('q', 's'); os.mkfifo('f'); return pathlib.Path('s').resolve().stat().st_nlink"
