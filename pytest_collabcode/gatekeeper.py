@@ -185,7 +185,7 @@ class Gatekeeper:
                 "records": records,
                 "errors": errors,
                 "narrowed": self.narrowed,
-                "regimes": self.session.pipeline.trainings.regimes,
+                "trainings": self.session.pipeline.trainings.known,
                 "notes": list(self.session.pipeline.bench.notes),
             }
         return report
@@ -205,8 +205,7 @@ class Gatekeeper:
             self.verdicts += verdicts
         self.errors |= {(subject, metric): text for subject, metric, text in recorded["errors"]}
         self.narrowed = self.narrowed or recorded["narrowed"]
-        for regime in recorded["regimes"]:
-            self.session.pipeline.trained(regime)
+        self.session.pipeline.trainings.learn_of(recorded["trainings"])
         for note in recorded["notes"]:
             if note not in self.session.pipeline.bench.notes:
                 self.session.pipeline.bench.note(note)

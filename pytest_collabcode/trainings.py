@@ -5,8 +5,10 @@ Not covered: how a regime trains (training/).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from pytest_collabcode.checkpoint import read_checkpoint
 from pytest_collabcode.errors import MeasurementError
@@ -62,15 +64,26 @@ class Trainings:
         return self._checkpoints[regime.name]
 
     @property
-    def regimes(self) -> list[str]:
-        """Names of the regimes trained or read in this session."""
-        return sorted(self._checkpoints)
+    def known(self) -> dict[str, str]:
+        """Where the checkpoints trained or read in this session lie, by regime, controls among them."""
+        return {regime: str(checkpoint.path) for regime, checkpoint in self._checkpoints.items()}
+
+    def learn_of(self, known: Mapping[str, str]) -> None:
+        """Take over what another process of this session knows.
+
+        Raises:
+            CheckpointError: a checkpoint is gone.
+        """
+        for regime, path in known.items():
+            if regime not in self._checkpoints:
+                name = f"{self._bench.material.corpus.name}/{regime}"
+                self._checkpoints[regime] = read_checkpoint(Path(path), name=name)
 
     def hyperparameters(self) -> tuple[tuple[str, str], ...]:
         """Return every hyperparameter of every regime trained or read in this session, for the report."""
         return tuple(
             (f"{checkpoint.name} {key}", value)
-            for checkpoint in map(self._checkpoints.__getitem__, self.regimes)
+            for _, checkpoint in sorted(self._checkpoints.items())
             for key, value in read_history(checkpoint.path).hyperparameters
         )
 
